@@ -1,0 +1,63 @@
+"""serveopt finds the best way to serve a large language model on a given set of GPUs.
+
+>>> import serveopt
+>>> problem = serveopt.Problem(model="Qwen/Qwen3-32B-FP8", system="h200_sxm", total_gpus=32)
+>>> problem.isl, problem.osl
+(4000, 1000)
+
+``serveopt.solve(problem)`` returns a ``Ranking``; ``serveopt.estimate(point)`` prices one configuration.
+Names are looked up on first use (PEP 562), so that ``import serveopt`` costs no compiler and no data frame library.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serveopt.errors import ConfigError, DataError, NoFeasible, ServeoptError
+    from serveopt.solver.estimate import Estimate, estimate
+    from serveopt.solver.point import Point
+    from serveopt.solver.problem import Problem
+    from serveopt.solver.solve import Ranking, solve
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ConfigError": "serveopt.errors",
+    "DataError": "serveopt.errors",
+    "Estimate": "serveopt.solver.estimate",
+    "NoFeasible": "serveopt.errors",
+    "Point": "serveopt.solver.point",
+    "Problem": "serveopt.solver.problem",
+    "Ranking": "serveopt.solver.solve",
+    "ServeoptError": "serveopt.errors",
+    "estimate": "serveopt.solver.estimate",
+    "solve": "serveopt.solver.solve",
+}
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "Estimate",
+    "NoFeasible",
+    "Point",
+    "Problem",
+    "Ranking",
+    "ServeoptError",
+    "__version__",
+    "estimate",
+    "solve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The public object ``name``, imported from its home on first use."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'serveopt' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
