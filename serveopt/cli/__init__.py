@@ -1,0 +1,1 @@
+"""The command line: Typer commands, terminal views, result files."""

@@ -1,0 +1,1 @@
+"""Measured facts: packed latency tables, system descriptions and the model catalogue."""
