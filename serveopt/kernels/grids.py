@@ -1,0 +1,276 @@
+"""Latency on a ragged measured grid: bilinear between keys, exact at keys, roofline-scaled outside.
+
+    t(q) = (1 - w) t(lo) + w t(hi)            along each axis in turn, outer to inner, w = (q - lo) / (hi - lo)
+    t(q) = ((1 - w) sqrt t(lo) + w sqrt t(hi))^2     along the prompt length of prefill attention
+    t(q) = t(edge) * roofline(q) / roofline(q at the edge)   where only one neighbour was measured
+    t(q) = roofline(q) / efficiency           outside, the efficiency blended over the four nearest measurements
+
+Outside, the weights fall to zero at the fifth neighbour (a tapered inverse distance in log2 of the keys).
+Source: specs/op_model.md section 1.1; checked against reference values in tests/solver/test_operators.py.
+"""
+
+import numpy as np
+
+from serveopt.kernels.jit import kernel
+from serveopt.kernels.records import CONTEXT_ATTENTION
+
+FOUND = 0
+OUTSIDE = 1
+MISSING = 2
+ANCHORS_PER_OCTAVE = 16
+
+
+
+@kernel
+def bound_ms(roof, heads, middle, last):
+    """Speed-of-light ms of one attention call; (heads, prompt, batch) in prefill, (heads, batch, length) in decode."""
+    kv_heads = roof.kv_heads if roof.kv_heads > 0.0 else heads
+    if roof.kind == CONTEXT_ATTENTION:
+        length, batch = middle, last
+        if roof.window > 0.0 and length > roof.window:
+            ops = 4.0 * batch * length * roof.window * heads * roof.head_dim
+        else:
+            ops = 2.0 * batch * length * length * heads * roof.head_dim
+        size = 4.0 * batch * heads * length * roof.head_dim
+        size += roof.kv_bytes * 2.0 * batch * kv_heads * length * roof.head_dim
+    else:
+        batch = middle
+        length = last - 1.0
+        if roof.window > 0.0:
+            length = min(length, roof.window)
+        ops = 4.0 * batch * heads * roof.head_dim * length
+        size = batch * (4.0 * heads * roof.head_dim + 2.0 * kv_heads * length * roof.head_dim * roof.kv_bytes)
+    return 1e3 * max(ops / roof.flops, size / roof.mem_bw_b_s)
+
+
+@kernel
+def find_bracket(keys, start, stop, query):
+    """(position, weight, status): the bracket [position, position + 1] of ``query`` in keys[start:stop]."""
+    if stop <= start or query < keys[start] or query > keys[stop - 1]:
+        return start, 0.0, OUTSIDE
+    low, high = start, stop - 1
+    while high - low > 1:
+        mid = (low + high) // 2
+        if keys[mid] <= query:
+            low = mid
+        else:
+            high = mid
+    if keys[high] == query:
+        return high, 0.0, FOUND
+    if keys[low] == query:
+        return low, 0.0, FOUND
+    return low, (query - keys[low]) / (keys[high] - keys[low]), FOUND
+
+
+@kernel
+def blend(low, high, weight, root):
+    """Linear blend of two latencies, or of their square roots."""
+    if root:
+        value = (1.0 - weight) * np.sqrt(low) + weight * np.sqrt(high)
+        return value * value
+    return (1.0 - weight) * low + weight * high
+
+
+# Below, arrays are passed on their own and not as the Grid: taking an array out of a named tuple costs two atomic
+# reference counts each time, which is most of a lookup when it happens at every level.
+
+
+@kernel
+def resolve_last(last, latency_ms, start, stop, query):
+    """(latency ms, status) along the innermost axis."""
+    at, weight, status = find_bracket(last, start, stop, query)
+    if status != FOUND:
+        return 0.0, status
+    if weight == 0.0:
+        return latency_ms[at], FOUND
+    return (1.0 - weight) * latency_ms[at] + weight * latency_ms[at + 1], FOUND
+
+
+@kernel
+def resolve_middle(axes, latency_ms, roof, span, point, root):
+    """(latency ms, status) along the two inner axes; ``axes`` middle keys, leaf offsets, last keys."""
+    middle, leaf, last = axes
+    at, weight, status = find_bracket(middle, span[0], span[1], point[1])
+    if status != FOUND:
+        return 0.0, status
+    low, low_status = resolve_last(last, latency_ms, leaf[at], leaf[at + 1], point[2])
+    if weight == 0.0:
+        return low, low_status
+    high, high_status = resolve_last(last, latency_ms, leaf[at + 1], leaf[at + 2], point[2])
+    if low_status == FOUND and high_status == FOUND:
+        return blend(low, high, weight, root), FOUND
+    bound = bound_ms(roof, point[0], point[1], point[2])
+    if low_status == FOUND:
+        return low * bound / bound_ms(roof, point[0], middle[at], point[2]), FOUND
+    if high_status == FOUND:
+        return high * bound / bound_ms(roof, point[0], middle[at + 1], point[2]), FOUND
+    return 0.0, OUTSIDE if low_status == OUTSIDE or high_status == OUTSIDE else MISSING
+
+
+@kernel
+def resolve_outer(keys, inner, axes, latency_ms, roof, point, root):
+    """(latency ms, status) along all three axes; ``keys`` outer keys with offsets ``inner``."""
+    at, weight, status = find_bracket(keys, 0, keys.size, point[0])
+    if status != FOUND:
+        return 0.0, status
+    low, low_status = resolve_middle(axes, latency_ms, roof, (inner[at], inner[at + 1]), point, root)
+    if weight == 0.0:
+        return low, low_status
+    high, high_status = resolve_middle(axes, latency_ms, roof, (inner[at + 1], inner[at + 2]), point, root)
+    if low_status == FOUND and high_status == FOUND:
+        return blend(low, high, weight, False), FOUND
+    bound = bound_ms(roof, point[0], point[1], point[2])
+    if low_status == FOUND:
+        return low * bound / bound_ms(roof, keys[at], point[1], point[2]), FOUND
+    if high_status == FOUND:
+        return high * bound / bound_ms(roof, keys[at + 1], point[1], point[2]), FOUND
+    return 0.0, OUTSIDE if low_status == OUTSIDE or high_status == OUTSIDE else MISSING
+
+
+@kernel
+def insert_nearest(near, distance, value):
+    """Nothing; inserts one leaf into ``near`` float64[2, 5], the distances and values of the nearest, sorted."""
+    at = 4
+    while at > 0 and near[0, at - 1] > distance:
+        near[0, at] = near[0, at - 1]
+        near[1, at] = near[1, at - 1]
+        at -= 1
+    near[0, at] = distance
+    near[1, at] = value
+
+
+@kernel
+def scan_column(logs, efficiency, near, start, stop, column, query):
+    """Nothing; offers the leaves [start, stop) of a column at squared distance ``column`` to the nearest.
+
+    Outward from the query: once a leaf is beyond the fifth nearest, those behind it are farther still.
+    """
+    low, high = start, stop
+    while low < high:
+        mid = (low + high) // 2
+        if logs[mid] < query:
+            low = mid + 1
+        else:
+            high = mid
+    for k in range(low, stop):
+        gap = logs[k] - query
+        distance = column + gap * gap
+        if distance >= near[0, 4]:
+            break
+        if efficiency[k] > 0.0:
+            insert_nearest(near, distance, efficiency[k])
+    for k in range(low - 1, start - 1, -1):
+        gap = logs[k] - query
+        distance = column + gap * gap
+        if distance >= near[0, 4]:
+            break
+        if efficiency[k] > 0.0:
+            insert_nearest(near, distance, efficiency[k])
+
+
+@kernel
+def blend_nearest(near):
+    """The tapered inverse-distance mean of the four nearest; NaN when there is none."""
+    if np.isinf(near[0, 0]):
+        return np.nan
+    reach = np.sqrt(near[0, 4])
+    total, weighted, plain, count = 0.0, 0.0, 0.0, 0
+    for i in range(4):
+        if np.isinf(near[0, i]):
+            break
+        distance = np.sqrt(near[0, i])
+        if np.isinf(reach):
+            weight = 1.0 / (near[0, i] + 1e-12)
+        else:
+            weight = max(reach - distance, 0.0) / (reach * distance + 1e-12)
+            weight *= weight
+        total += weight
+        weighted += weight * near[1, i]
+        plain += near[1, i]
+        count += 1
+    return weighted / total if total > 0.0 else plain / count
+
+
+@kernel
+def nearest_efficiency(grid, near, point):
+    """Efficiency (roofline / latency) blended over the nearest measurements; ``near`` float64[2, 5] is scratch."""
+    near[0, :] = np.inf
+    x, y, z = np.log2(max(point[0], 1e-12)), np.log2(max(point[1], 1e-12)), np.log2(max(point[2], 1e-12))
+    inner, leaf, efficiency = grid.inner, grid.leaf, grid.efficiency
+    outer_log, middle_log, last_log = grid.outer_log, grid.middle_log, grid.last_log
+    for i in range(outer_log.size):
+        dx = outer_log[i] - x
+        if dx * dx >= near[0, 4]:
+            continue
+        for j in range(inner[i], inner[i + 1]):
+            dy = middle_log[j] - y
+            column = dx * dx + dy * dy
+            if column < near[0, 4]:
+                scan_column(last_log, efficiency, near, leaf[j], leaf[j + 1], column, z)
+    return blend_nearest(near)
+
+
+@kernel
+def grid_ms(grid, roof, near, point, root):
+    """Latency in ms at ``point`` (three coordinates); NaN where the roofline is not positive.
+
+    ``near`` float64[2, 5] is scratch.
+    """
+    axes = (grid.middle, grid.leaf, grid.last)
+    value, status = resolve_outer(grid.outer, grid.inner, axes, grid.latency_ms, roof, point, root)
+    if status == FOUND:
+        return value
+    bound = bound_ms(roof, point[0], point[1], point[2])
+    if not bound > 0.0:
+        return np.nan
+    return bound / nearest_efficiency(grid, near, point)
+
+
+@kernel
+def fill_line(grid, roof, near, point, line, root, out):
+    """Nothing; fills out[j] with the latency in ms at ``point`` with its last coordinate replaced by lasts[j].
+
+    ``line`` is (lasts float64[n], their log2). Outside the measured area the efficiency is blended at anchors a
+    sixteenth of an octave apart and linear between them: it changes slowly there, and is an extrapolation anyway.
+    """
+    lasts, logs = line
+    axes = (grid.middle, grid.leaf, grid.last)
+    keys, inner, latency_ms = grid.outer, grid.inner, grid.latency_ms
+    outside, low, high = 0, np.inf, -np.inf
+    for j in range(lasts.size):
+        at = (point[0], point[1], lasts[j])
+        value, status = resolve_outer(keys, inner, axes, latency_ms, roof, at, root)
+        out[j] = value
+        if status != FOUND:
+            out[j] = -1.0
+            outside += 1
+            low, high = min(low, logs[j]), max(high, logs[j])
+    if outside == 0:
+        return
+    count = int((high - low) * ANCHORS_PER_OCTAVE) + 2
+    if outside <= count:
+        for j in range(lasts.size):
+            if out[j] < 0.0:
+                at = (point[0], point[1], lasts[j])
+                out[j] = bound_ms(roof, at[0], at[1], at[2]) / nearest_efficiency(grid, near, at)
+        return
+    anchors = np.empty(count)
+    step = (high - low) / (count - 1)
+    for i in range(count):
+        anchors[i] = nearest_efficiency(grid, near, (point[0], point[1], 2.0 ** (low + i * step)))
+    for j in range(lasts.size):
+        if out[j] < 0.0:
+            place = (logs[j] - low) / step
+            i = min(int(place), count - 2)
+            efficiency = anchors[i] + (place - i) * (anchors[i + 1] - anchors[i])
+            out[j] = bound_ms(roof, point[0], point[1], lasts[j]) / efficiency
+
+
+@kernel
+def fill_efficiency(grid, roof, out):
+    """Nothing; fills ``out`` float64[leaves] with roofline / latency of every measurement."""
+    for i in range(grid.outer.size):
+        for j in range(grid.inner[i], grid.inner[i + 1]):
+            for k in range(grid.leaf[j], grid.leaf[j + 1]):
+                bound = bound_ms(roof, grid.outer[i], grid.middle[j], grid.last[k])
+                out[k] = bound / grid.latency_ms[k] if grid.latency_ms[k] > 0.0 else 0.0
