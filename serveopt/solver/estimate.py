@@ -1,0 +1,303 @@
+"""Latency, throughput and memory of one serving configuration.
+
+    static      prefill of the whole batch, then all decode steps of the whole batch
+    agg         continuous batching (kernels/aggregate.py)
+    disagg      min of what x prefill and y decode workers sustain, less what rate matching loses
+
+Source of the composition: specs/search_model.md sections 3 and 4.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from serveopt.errors import ConfigError
+from serveopt.kernels.aggregate import check_memory, price_block
+from serveopt.kernels.records import Memory, Reason, Serving, Workload
+from serveopt.solver.backends import GIB
+from serveopt.solver.budgets import price_budgets
+from serveopt.solver.engine import Engine, EngineQuery, check_context, open_engine
+from serveopt.solver.families.table import ceil_div
+from serveopt.solver.layout import Layout
+from serveopt.solver.limits import check_layout
+from serveopt.solver.point import Point
+from serveopt.solver.pools import DECODE_LOSS, DECODE_SLOWDOWN, PREFILL_LOSS, PREFILL_QUEUE, PREFILL_SLOWDOWN
+from serveopt.solver.worker import Shape, Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What one configuration delivers. Latencies in ms, memory in GiB per GPU."""
+
+    mode: str
+    ttft_ms: float
+    tpot_ms: float
+    e2e_ms: float
+    tokens_s_gpu: float
+    tokens_s_user: float
+    request_rate_rps: float
+    concurrency: int
+    n_gpus: int
+    memory_gib: dict[str, Any]
+    oom: bool
+    kv_oom: bool
+    ops: list[dict[str, Any]]  # phase, op, latency_ms (all layers and steps of the phase), source
+    quant: dict[str, str]
+    backend_version: str
+    cost_model: str
+    warnings: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, ready for JSON."""
+        return asdict(self)
+
+
+@lru_cache(maxsize=64)
+def engine_of(query: EngineQuery) -> Engine:
+    """The engine of a query, kept for the next point."""
+    return open_engine(query)
+
+
+def query_of(point: Point, system: str) -> EngineQuery:
+    """The engine that a point needs on ``system``."""
+    return EngineQuery(
+        model=point.model,
+        system=system,
+        backend=point.backend,
+        backend_version=point.backend_version,
+        cost_model=point.pricing,
+        quant=point.quant,
+        attention_backend=point.attention_backend,
+        systems_paths=point.systems_paths,
+        searching=False,
+    )
+
+
+def estimate(point: Point) -> Estimate:
+    """The estimate of a point; ConfigError for impossible layouts, DataError where nothing was measured."""
+    return {"agg": estimate_agg, "disagg": estimate_disagg}.get(point.mode, estimate_static)(point)
+
+
+def open_worker(point: Point, pool: str, system: str) -> tuple[Worker, Shape, list[str]]:
+    """(worker, request shape, warnings) of a point's pool."""
+    engine = engine_of(query_of(point, system))
+    layout = point.layout(pool)
+    check_layout(engine, layout, pool)
+    warning = check_context(engine.model, point.isl, point.osl)
+    shape = Shape(point.isl, point.osl, point.prefix_len, point.max_seq_len)
+    return Worker(engine, layout, point.free_gpu_memory_fraction), shape, [warning] if warning else []
+
+
+def estimate_static(point: Point) -> Estimate:
+    """Prefill and decode of one batch, each on its own."""
+    worker, shape, warnings = open_worker(point, "", point.system)
+    layout, batch = worker.layout, np.array([point.batch])
+    parts: list[dict[str, Any]] = []
+    ttft = generation = 0.0
+    if point.mode != "static_gen":
+        ttft = float(worker.prefill_ms(shape, batch)[0])
+        parts += prefill_parts(worker, shape, point.batch)
+    if point.mode != "static_ctx":
+        generation = float(worker.generation_ms(shape, batch)[0])
+        parts += generation_parts(worker, shape, point.batch)
+    latency = ttft + generation
+    role = "prefill" if point.mode == "static_ctx" else "decode"
+    tokens = point.batch if point.mode == "static_gen" else (point.isl - point.prefix_len) * point.batch
+    memory = worker.memory(role, shape)
+    rate = point.batch * layout.attn_dp / latency * 1e3 * layout.pp if latency > 0 else 0.0
+    produced = {"static": point.osl, "static_gen": point.osl - 1, "static_ctx": 1}[point.mode]
+    tpot = generation / (point.osl - 1) if point.osl > 1 else 0.0
+    return Estimate(
+        mode=point.mode,
+        ttft_ms=ttft,
+        tpot_ms=tpot,
+        e2e_ms=latency,
+        tokens_s_gpu=rate * produced / (layout.tp * layout.pp * layout.attn_dp),
+        tokens_s_user=1e3 / tpot if tpot > 0 else 0.0,
+        request_rate_rps=rate,
+        concurrency=point.batch * layout.attn_dp,
+        n_gpus=layout.n_gpus,
+        ops=parts,
+        warnings=warnings,
+        **account(worker, memory, tokens, point.batch),
+    )
+
+
+def estimate_agg(point: Point) -> Estimate:
+    """Continuous batching on one worker."""
+    worker, shape, warnings = open_worker(point, "", point.system)
+    layout, batch = worker.layout, point.batch
+    budget = point.ctx_tokens or point.isl
+    prompts = ceil_div(budget, point.isl)
+    if batch - prompts < (0 if batch == 1 else 1):
+        raise ConfigError(
+            f"{budget} holds {prompts} prompts of {point.isl} tokens, but batch is {batch}; leave room for a decode",
+            field="ctx_tokens",
+        )
+    steps = worker.steps(shape, budget, batch)
+    work = Workload(point.isl, point.osl, point.prefix_len, np.inf, np.inf)
+    budgets = price_budgets(worker, shape, np.array([budget]))
+    priced = np.zeros((3, 1))
+    price_block(Serving(steps, budgets, work, worker.scheduler), batch, 0, np.zeros((2, 1)), priced)
+    ttft, tpot, tokens_s = (float(value) for value in priced[:, 0])
+    memory = worker.memory("agg", shape)
+    tokens = budget if batch == 1 else budget + batch - prompts
+    accounts = account(worker, memory, tokens, batch)
+    if accounts["kv_oom"] and not accounts["oom"]:
+        warnings.append("the KV cache does not hold this batch; the engine would run fewer requests at once")
+    served = tokens_s * layout.pp * layout.attn_dp
+    return Estimate(
+        mode=point.mode,
+        ttft_ms=ttft,
+        tpot_ms=tpot,
+        e2e_ms=ttft + tpot * (point.osl - 1),
+        tokens_s_gpu=served / layout.n_gpus,
+        tokens_s_user=1e3 / tpot if tpot > 0 else 0.0,
+        request_rate_rps=served / (point.osl - 1) if point.osl > 1 else 0.0,
+        concurrency=batch * layout.pp * layout.attn_dp,
+        n_gpus=layout.n_gpus,
+        ops=mixed_parts(worker, shape, budget, batch) + decode_step_parts(worker, shape, batch),
+        warnings=warnings,
+        **accounts,
+    )
+
+
+def estimate_disagg(point: Point) -> Estimate:
+    """x prefill workers feeding y decode workers."""
+    prefill, shape, warnings = open_worker(point, "prefill_", point.system)
+    decode, _, _ = open_worker(point, "decode_", point.decode_system or point.system)
+    prefill_batch, decode_batch = point.prefill_batch or 1, point.decode_batch or 1
+    x, y = point.prefill_workers or 1, point.decode_workers or 1
+    prefill_ms = PREFILL_SLOWDOWN * float(prefill.prefill_ms(shape, np.array([prefill_batch]))[0])
+    generation = DECODE_SLOWDOWN * float(decode.generation_ms(shape, np.array([decode_batch]))[0])
+    rate_in = worker_rate(prefill.layout, prefill_batch, prefill_ms) * x * PREFILL_LOSS
+    rate_out = worker_rate(decode.layout, decode_batch, generation) * y * DECODE_LOSS
+    rate = min(rate_in, rate_out)
+    gpus = prefill.layout.n_gpus * x + decode.layout.n_gpus * y
+    ttft = prefill_ms * PREFILL_QUEUE
+    tpot = generation / (point.osl - 1) if point.osl > 1 else 0.0
+    tokens = (point.isl - point.prefix_len) * prefill_batch
+    accounts = account(decode, decode.memory("decode", shape), decode_batch, decode_batch)
+    first = account(prefill, prefill.memory("prefill", shape), tokens, prefill_batch)
+    accounts["memory_gib"] = {"prefill": first["memory_gib"], "decode": accounts["memory_gib"]}
+    accounts["memory_gib"]["total"] = max(pool["total"] for pool in accounts["memory_gib"].values())
+    accounts["oom"] |= first["oom"]
+    accounts["kv_oom"] |= first["kv_oom"]
+    parts = prefill_parts(prefill, shape, prefill_batch, "prefill", PREFILL_SLOWDOWN)
+    parts += generation_parts(decode, shape, decode_batch, "decode", DECODE_SLOWDOWN)
+    return Estimate(
+        mode=point.mode,
+        ttft_ms=ttft,
+        tpot_ms=tpot,
+        e2e_ms=ttft + tpot * (point.osl - 1),
+        tokens_s_gpu=rate * point.osl / gpus,
+        tokens_s_user=1e3 / tpot if tpot > 0 else 0.0,
+        request_rate_rps=rate,
+        concurrency=decode_batch * decode.layout.attn_dp * y,
+        n_gpus=gpus,
+        ops=parts,
+        warnings=warnings,
+        **accounts,
+    )
+
+
+def worker_rate(layout: Layout, batch: int, latency_ms: float) -> float:
+    """Requests/s of one worker that takes ``latency_ms`` for a batch."""
+    return batch * layout.attn_dp * layout.pp * 1e3 / latency_ms if latency_ms > 0 else np.inf
+
+
+def account(worker: Worker, memory: Memory, tokens: float, sequences: float) -> dict[str, Any]:
+    """Memory by component in GiB, whether it fits, and what else every estimate says of its worker."""
+    activations = max(memory.per_token * max(tokens, memory.tokens_floor), memory.floor)
+    cache = memory.per_sequence * sequences
+    parts = {
+        "weights": worker.weight_bytes,
+        "activations": activations,
+        "kv_cache": cache,
+        "communication": worker.communication_bytes,
+        "other": worker.other_bytes,
+    }
+    gib = {name: value / GIB for name, value in parts.items()}
+    verdict = check_memory(memory, float(tokens), float(sequences))
+    return {
+        "memory_gib": {"total": sum(gib.values()), **gib},
+        "oom": verdict == Reason.MEMORY,
+        "kv_oom": verdict == Reason.KV_CACHE,
+        "quant": worker.engine.quant.as_dict(),
+        "backend_version": worker.engine.version,
+        "cost_model": worker.engine.cost_model,
+    }
+
+
+def part(phase: str, op: str, latency_ms: float, source: str) -> dict[str, Any]:
+    """One line of a breakdown."""
+    return {"phase": phase, "op": op, "latency_ms": float(latency_ms), "source": source}
+
+
+def token_parts(
+    worker: Worker, phase: str, tokens: tuple[float, float], name: str, factor: float = 1.0
+) -> Iterable[dict[str, Any]]:
+    """Lines for the token operators of a phase at (tokens, tokens of the logits)."""
+    for logits, count in ((False, tokens[0]), (True, tokens[1])):
+        latency = worker.at_tokens(phase, np.array([count]), logits)[:, 0]
+        for (operator, curve), value in zip(worker.curves(phase, logits), latency, strict=True):
+            yield part(name, operator.label, value * factor, curve.source)
+
+
+def attention_part(worker: Worker, phase: str, latency_ms: float, name: str) -> dict[str, Any]:
+    """The line for the attention of a phase."""
+    operators = worker.attention(phase)
+    source = worker.engine.pricing.attention_slice(operators[0]).source
+    return part(name, operators[0].label, latency_ms, source)
+
+
+def prefill_parts(
+    worker: Worker, shape: Shape, batch: int, name: str = "context", factor: float = 1.0
+) -> list[dict[str, Any]]:
+    """Breakdown of a prefill step of ``batch`` prompts."""
+    tokens = (float(batch * (shape.isl - shape.prefix)), float(batch))
+    attention = worker.prefill_attention(shape, batch)[batch] * factor
+    return [*token_parts(worker, "context", tokens, name, factor), attention_part(worker, "context", attention, name)]
+
+
+def generation_parts(
+    worker: Worker, shape: Shape, batch: int, name: str = "generation", factor: float = 1.0
+) -> list[dict[str, Any]]:
+    """Breakdown of all decode steps of ``batch`` sequences."""
+    steps = max(shape.osl - 1, 0) * factor
+    attention = worker.generation_attention(shape, np.array([batch]))[0] * factor
+    lines = token_parts(worker, "generation", (float(batch), float(batch)), name, steps)
+    return [*lines, attention_part(worker, "generation", attention, name)]
+
+
+def mixed_parts(worker: Worker, shape: Shape, budget: int, batch: int) -> list[dict[str, Any]]:
+    """Breakdown of a mixed step."""
+    decoding = decoding_requests(worker, shape, budget, batch)
+    tokens = budget + decoding - shape.prefix * (budget // shape.isl)
+    attention = price_budgets(worker, shape, np.array([budget])).attention_ms[0]
+    lines = list(token_parts(worker, "context", (float(tokens), 1.0), "mixed_step"))
+    lines.append(attention_part(worker, "context", attention, "mixed_step"))
+    if decoding:
+        latency = worker.decode_attention(shape.middle, decoding)[decoding]
+        lines.append(attention_part(worker, "generation", latency, "mixed_step"))
+    return lines
+
+
+def decoding_requests(worker: Worker, shape: Shape, budget: int, batch: int) -> int:
+    """Requests that decode in a mixed step."""
+    if batch == 1:
+        return 0
+    waves = ceil_div(shape.isl * batch, budget)
+    if worker.scheduler.spread_decode and waves >= shape.osl:
+        return max(1, int(batch // (waves / shape.osl)))
+    return max(1, batch - ceil_div(budget, shape.isl))
+
+
+def decode_step_parts(worker: Worker, shape: Shape, batch: int) -> list[dict[str, Any]]:
+    """Breakdown of a decode-only step."""
+    lines = list(token_parts(worker, "generation", (float(batch), float(batch)), "decode_step"))
+    latency = worker.decode_attention(shape.middle, batch)[batch]
+    return [*lines, attention_part(worker, "generation", latency, "decode_step")]

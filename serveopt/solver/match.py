@@ -1,0 +1,183 @@
+"""Disaggregated search: every prefill batch, every decode batch, every xPyD that fits, matched exactly.
+
+Of the prefill rows that meet the TTFT target with the same GPUs per worker only the fastest can be part of an
+optimum (a replica's rate grows with the worker's rate and nothing else of it matters), so one row per GPU count and
+tp enters the matching. Every decode row does, since each is another point of the latency axis.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, groupby
+
+import numpy as np
+
+from serveopt.kernels.aggregate import check_memory
+from serveopt.kernels.matching import match_pools
+from serveopt.kernels.records import Memory, Reason
+from serveopt.solver.pools import DECODE_LOSS, DECODE_SLOWDOWN, PREFILL_LOSS, PREFILL_QUEUE, PREFILL_SLOWDOWN
+from serveopt.solver.problem import Problem
+from serveopt.solver.space import REFERENCE_DECODE_BATCHES, batches, prefill_batches
+from serveopt.solver.sweep import Tally, dominating
+from serveopt.solver.worker import Shape, Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Rows of one role: arrays over (worker layout, batch); latency is a prefill step or one output token."""
+
+    workers: list[Worker]
+    memories: list[Memory]
+    index: np.ndarray  # int64[n] into workers
+    batch: np.ndarray  # int64[n]
+    latency_ms: np.ndarray  # float64[n]
+    rate_rps: np.ndarray  # float64[n], requests/s of one worker
+
+    @property
+    def gpus(self) -> np.ndarray:
+        """int64[n]: GPUs of one worker."""
+        return np.array([worker.layout.n_gpus for worker in self.workers], np.int64)[self.index]
+
+    @property
+    def tp(self) -> np.ndarray:
+        """int64[n]: tensor-parallel degree."""
+        return np.array([worker.layout.tp for worker in self.workers], np.int64)[self.index]
+
+    def take(self, rows: np.ndarray) -> "Pool":
+        """The pool with only ``rows``."""
+        return Pool(
+            self.workers, self.memories, self.index[rows], self.batch[rows], self.latency_ms[rows], self.rate_rps[rows]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """For every decode row the best prefill row, x and y; rows without any pair are left out."""
+
+    prefill: Pool
+    decode: Pool
+    prefill_row: np.ndarray
+    prefill_workers: np.ndarray
+    decode_workers: np.ndarray
+    decided: int
+
+
+def fitting(memory: Memory, sizes: np.ndarray, tokens_each: int, counts: np.ndarray) -> np.ndarray:
+    """The leading batches that fit in memory; where one does not, larger ones do not either."""
+    low, high = 0, sizes.size
+    while low < high:
+        middle = (low + high) // 2
+        batch = float(sizes[middle])
+        if check_memory(memory, batch * tokens_each, batch) == Reason.PRICED:
+            low = middle + 1
+        else:
+            high = middle
+    if low < sizes.size:
+        batch = float(sizes[low])
+        counts[check_memory(memory, batch * tokens_each, batch)] += sizes.size - low
+    return sizes[:low]
+
+
+def undominated(
+    workers: list[Worker], index: int, sizes: np.ndarray, use: tuple[str, Shape, int], tally: Tally
+) -> np.ndarray:
+    """The batches that do not fit on the same layout with fewer pipeline stages (see sweep.dominating)."""
+    role, shape, tokens_each = use
+    shallower = dominating(workers, index)
+    if shallower is None or sizes.size == 0:
+        return sizes
+    fits = fitting(shallower.memory(role, shape), sizes, tokens_each, np.zeros_like(tally.counts)).size
+    tally.counts[Reason.DOMINATED] += fits
+    return sizes[fits:]
+
+
+def collect(workers: list[Worker], rows: list[tuple[Memory, np.ndarray, np.ndarray, np.ndarray]]) -> Pool:
+    """One pool from (memory, batches, latency, rate) of every worker."""
+    index = [np.full(row[1].size, i, np.int64) for i, row in enumerate(rows)]
+    joined = [np.concatenate([row[column] for row in rows]) if rows else np.zeros(0) for column in (1, 2, 3)]
+    memories = [row[0] for row in rows]
+    return Pool(workers, memories, np.concatenate(index) if index else np.zeros(0, np.int64), *joined)
+
+
+def price_prefill(problem: Problem, shape: Shape, workers: list[Worker], tally: Tally) -> Pool:
+    """Every prefill batch that fits, on every layout; latency includes what a pool loses."""
+    rows = []
+    tokens = shape.isl - shape.prefix
+    for index, worker in enumerate(workers):
+        memory = worker.memory("prefill", shape)
+        sizes = fitting(memory, prefill_batches(problem), tokens, tally.counts)
+        sizes = undominated(workers, index, sizes, ("prefill", shape, tokens), tally)
+        latency = worker.prefill_ms(shape, sizes) * PREFILL_SLOWDOWN if sizes.size else np.zeros(0)
+        rows.append((memory, sizes, latency, rates(worker, sizes, latency)))
+    return collect(workers, rows)
+
+
+def price_decode(problem: Problem, shape: Shape, workers: list[Worker], tally: Tally) -> Pool:
+    """Every decode batch that fits, on every layout; latency is the mean time per output token."""
+    planned = []
+    for index, worker in enumerate(workers):
+        memory = worker.memory("decode", shape)
+        sizes = fitting(memory, batches(problem, worker, memory, REFERENCE_DECODE_BATCHES), 1, tally.counts)
+        if sizes.size == 0:
+            tally.counts[Reason.KV_CACHE] += 1
+        sizes = undominated(workers, index, sizes, ("decode", shape, 1), tally)
+        planned.append((worker, memory, sizes))
+    # Layouts of one tp share attention, so they are priced one after the other, the tps side by side.
+    groups = [list(group) for _, group in groupby(sorted(planned, key=split), key=split)]
+    with ThreadPoolExecutor(problem.threads) as pool:
+        totals = list(pool.map(lambda group: [w.generation_ms(shape, sizes) for w, _, sizes in group], groups))
+    pairs = zip(chain.from_iterable(groups), chain.from_iterable(totals), strict=True)
+    total_of = {id(worker): total for (worker, _, _), total in pairs}
+    rows = []
+    for worker, memory, sizes in planned:
+        total = total_of[id(worker)] * DECODE_SLOWDOWN
+        rows.append((memory, sizes, total / max(shape.osl - 1, 1), rates(worker, sizes, total)))
+    return collect(workers, rows)
+
+
+def split(planned: tuple[Worker, Memory, np.ndarray]) -> tuple[int, ...]:
+    """The layout of a planned worker but for its pipeline stages."""
+    return tuple(planned[0].layout._replace(pp=1))
+
+
+def rates(worker: Worker, sizes: np.ndarray, latency_ms: np.ndarray) -> np.ndarray:
+    """float64[n]: requests/s of one worker that takes ``latency_ms`` for each batch."""
+    with np.errstate(divide="ignore"):
+        return sizes * (worker.layout.attn_dp * worker.layout.pp * 1e3) / latency_ms
+
+
+def fastest_prefill(problem: Problem, prefill: Pool, tally: Tally) -> Pool:
+    """One row per (GPUs, tp): the fastest that meets the TTFT target."""
+    ttft = prefill.latency_ms * PREFILL_QUEUE
+    within = ttft < problem.ttft_ms
+    tally.counts[Reason.TTFT] += int((~within).sum())
+    if ttft.size:
+        tally.nearest[0] = min(tally.nearest[0], float(ttft.min()))
+    rows = np.flatnonzero(within)
+    pool = prefill.take(rows)
+    # Of equal rates the smaller batch: it answers sooner.
+    order = np.lexsort((pool.batch, -pool.rate_rps, pool.tp, pool.gpus))
+    group = np.stack([pool.gpus, pool.tp])[:, order]
+    first = np.ones(order.size, bool)
+    first[1:] = (np.diff(group, axis=1) != 0).any(axis=0)
+    return pool.take(order[first])
+
+
+def match(problem: Problem, prefill: Pool, decode: Pool, equal_tp: bool) -> Matches:
+    """The best xPyD for every decode row, over all that fit the cluster and the replica limit."""
+    allowed = np.ones((prefill.index.size, decode.index.size), bool)
+    if equal_tp:
+        allowed = prefill.tp[:, None] == decode.tp[None, :]
+    limit = problem.replica_limit
+    best = np.zeros((decode.index.size, 3), np.int64)
+    value = np.zeros(decode.index.size)
+    cluster = np.array([problem.total_gpus, limit, limit, limit], np.int64)
+    decided = match_pools(
+        (prefill.rate_rps * PREFILL_LOSS, prefill.gpus),
+        (decode.rate_rps * DECODE_LOSS, decode.gpus),
+        allowed,
+        cluster,
+        best,
+        value,
+    )
+    rows = np.flatnonzero(best[:, 0] >= 0)
+    return Matches(prefill, decode.take(rows), best[rows, 0], best[rows, 1], best[rows, 2], int(decided))

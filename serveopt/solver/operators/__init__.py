@@ -1,0 +1,1 @@
+"""Operators of a model step: what they are (descriptions) and what they cost (one file per kind)."""

@@ -1,0 +1,169 @@
+"""One point to estimate: a worker layout (or a pair of pools) with its batch, checked at the door."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from serveopt.errors import ConfigError
+from serveopt.perfdata.checkpoint import CHOICES
+from serveopt.solver.layout import Layout
+from serveopt.solver.problem import (
+    BACKENDS,
+    COST_MODELS,
+    MAX_GPUS,
+    MAX_TOKENS,
+    check_choice,
+    check_int,
+    check_positive,
+)
+
+MODES = ("agg", "disagg", "static", "static_ctx", "static_gen")
+DEGREES = ("tp", "pp", "attn_dp", "moe_tp", "moe_ep", "cp")
+QUANTS = {f"{component}_quant": tuple(names) for component, names in CHOICES.items()}
+
+# Names that existing scripts use for the same things (specs/interfaces.md 1.4).
+SYNONYMS = {
+    "model_path": "model",
+    "system_name": "system",
+    "backend_name": "backend",
+    "prefix": "prefix_len",
+    "batch_size": "batch",
+    "bs": "batch",
+    "tp_size": "tp",
+    "pp_size": "pp",
+    "attention_dp_size": "attn_dp",
+    "dp": "attn_dp",
+    "moe_tp_size": "moe_tp",
+    "etp": "moe_tp",
+    "moe_ep_size": "moe_ep",
+    "ep": "moe_ep",
+    "cp_size": "cp",
+    "gemm_quant_mode": "gemm_quant",
+    "moe_quant_mode": "moe_quant",
+    "fmha_quant_mode": "fmha_quant",
+    "kvcache_quant_mode": "kv_quant",
+    "comm_quant_mode": "comm_quant",
+    "estimate_mode": "mode",
+    "num_workers": "workers",
+}
+POOLS = ("prefill_", "decode_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One serving configuration to price. Pool fields left None take the shared value.
+
+    >>> Point(model="Qwen/Qwen3-32B-FP8", system="h200_sxm", tp=2).layout("").n_gpus
+    2
+    """
+
+    model: str
+    system: str
+    backend: str = "trtllm"
+    backend_version: str = "current"
+    mode: str = "agg"
+    isl: int = 1024
+    osl: int = 1024
+    prefix_len: int = 0
+    batch: int = 128  # requests per attention-dp rank
+    ctx_tokens: int | None = None  # context tokens of one step; None: isl
+    tp: int = 1
+    pp: int = 1
+    attn_dp: int = 1
+    moe_tp: int = 1
+    moe_ep: int = 1
+    cp: int = 1
+    decode_system: str | None = None
+    prefill_tp: int | None = None
+    prefill_pp: int | None = None
+    prefill_attn_dp: int | None = None
+    prefill_moe_tp: int | None = None
+    prefill_moe_ep: int | None = None
+    prefill_cp: int | None = None
+    prefill_batch: int | None = None
+    prefill_workers: int | None = None
+    decode_tp: int | None = None
+    decode_pp: int | None = None
+    decode_attn_dp: int | None = None
+    decode_moe_tp: int | None = None
+    decode_moe_ep: int | None = None
+    decode_cp: int | None = None
+    decode_batch: int | None = None
+    decode_workers: int | None = None
+    gemm_quant: str | None = None
+    moe_quant: str | None = None
+    fmha_quant: str | None = None
+    kv_quant: str | None = None
+    comm_quant: str | None = None
+    attention_backend: str | None = None
+    free_gpu_memory_fraction: float | None = None
+    max_seq_len: int | None = None
+    cost_model: str | None = None  # None: "measured", and "reference" for the lines of a points file
+    systems_paths: tuple[str, ...] = ("default",)
+
+    def __post_init__(self) -> None:
+        for name in ("model", "system"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value.strip():
+                raise ConfigError("is missing; give a name", field=name)
+        check_choice("backend", self.backend, BACKENDS)
+        check_choice("mode", self.mode, MODES)
+        if self.cost_model is not None:
+            check_choice("cost_model", self.cost_model, COST_MODELS)
+        for name, choices in QUANTS.items():
+            if getattr(self, name) is not None:
+                check_choice(name, getattr(self, name), choices)
+        self._check_numbers()
+        if self.mode == "disagg":
+            for name in ("prefill_batch", "prefill_workers", "decode_batch", "decode_workers"):
+                if getattr(self, name) is None:
+                    raise ConfigError("is missing; a disaggregated estimate needs it", field=name)
+
+    def _check_numbers(self) -> None:
+        check_int("isl", self.isl, 1, MAX_TOKENS)
+        check_int("osl", self.osl, 1, MAX_TOKENS)
+        check_int("prefix_len", self.prefix_len, 0, self.isl - 1)
+        check_int("batch", self.batch, 1, MAX_TOKENS)
+        optional = [f"{pool}{name}" for pool in POOLS for name in (*DEGREES, "workers")]
+        for name in (*DEGREES, *optional):
+            if getattr(self, name) is not None:
+                check_int(name, getattr(self, name), 1, MAX_GPUS)
+        for name in ("ctx_tokens", "prefill_batch", "decode_batch", "max_seq_len"):
+            if getattr(self, name) is not None:
+                check_int(name, getattr(self, name), 1, MAX_TOKENS)
+        if self.free_gpu_memory_fraction is not None:
+            check_positive("free_gpu_memory_fraction", self.free_gpu_memory_fraction, 1.0)
+
+    def layout(self, pool: str) -> Layout:
+        """The worker layout; ``pool`` is "", "prefill_" or "decode_"."""
+        values = []
+        for name in DEGREES:
+            own = getattr(self, f"{pool}{name}") if pool else None
+            values.append(getattr(self, name) if own is None else own)
+        return Layout(*values)
+
+    @property
+    def pricing(self) -> str:
+        """The cost model in force: ``measured`` or ``reference``."""
+        return self.cost_model or "measured"
+
+    @property
+    def quant(self) -> tuple[tuple[str, str], ...]:
+        """(component, mode) pairs that the user set."""
+        chosen = ((name.removesuffix("_quant"), getattr(self, name)) for name in QUANTS)
+        return tuple((component, mode) for component, mode in chosen if mode is not None)
+
+
+FIELDS = tuple(field.name for field in fields(Point))
+
+
+def read_point(raw: Mapping[str, Any], defaults: Point | None = None) -> Point:
+    """A Point from a mapping with our names or the ones of existing scripts; unknown keys are a ConfigError."""
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        pool = next((pool for pool in POOLS if key.startswith(pool) and key not in FIELDS), "")
+        name = pool + SYNONYMS.get(key.removeprefix(pool), key.removeprefix(pool))
+        if name not in FIELDS:
+            raise ConfigError("is not a field of an estimate", field=str(key), hint=f"known: {', '.join(FIELDS)}")
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return replace(defaults, **values) if defaults else Point(**values)

@@ -1,0 +1,135 @@
+"""The question a user asks, checked once at the door.
+
+Every user error that needs no data ends here, with the name of the field: later rooms may trust a Problem.
+Names and units are those of the field (design.md section 4): tokens, milliseconds, GPUs.
+"""
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from serveopt.errors import ConfigError
+from serveopt.perfdata.checkpoint import CHOICES
+
+BACKENDS = ("trtllm", "sglang", "vllm")
+SERVING_MODES = ("auto", "agg", "disagg")
+SPACES = ("exhaustive", "reference")
+COST_MODELS = ("measured", "reference")
+# An upper bound of what anyone can mean; it keeps integer products inside int64 and typing errors out.
+MAX_TOKENS = 10_000_000
+MAX_GPUS = 65_536
+
+
+def check_choice(field: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Nothing; raises ConfigError when ``value`` is not one of ``allowed``."""
+    if value not in allowed:
+        raise ConfigError(f"{value!r} is not allowed; choose one of {', '.join(allowed)}", field=field)
+
+
+def check_int(field: str, value: object, low: int, high: int) -> None:
+    """Nothing; raises ConfigError unless ``value`` is an integer in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{value!r} is not allowed; give a whole number from {low} to {high}", field=field)
+
+
+def check_positive(field: str, value: object, high: float = math.inf) -> None:
+    """Nothing; raises ConfigError unless ``value`` is a finite number in (0, high]."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not 0 < value <= high:  # type: ignore[arg-type, operator]
+        limit = "" if math.isinf(high) else f" and at most {high:g}"
+        raise ConfigError(f"{value!r} is not allowed; give a number above 0{limit}", field=field)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A serving question: one model, one cluster, one workload, one latency target.
+
+    >>> Problem(model="Qwen/Qwen3-32B-FP8", system="h200_sxm", total_gpus=32).isl
+    4000
+    """
+
+    model: str
+    system: str
+    total_gpus: int
+    backend: str = "trtllm"  # trtllm | sglang | vllm | auto (all three)
+    backend_version: str = "current"
+    decode_system: str | None = None  # system of the decode workers; None: the same
+    isl: int = 4000
+    osl: int = 1000
+    prefix_len: int = 0  # tokens of isl that are already in the KV cache
+    ttft_ms: float = 2000.0
+    tpot_ms: float = 30.0
+    serving_mode: str = "auto"
+    space: str = "exhaustive"
+    cost_model: str | None = None  # None: "reference" in the reference space, else "measured"
+    top_n: int = 5
+    max_gpus_per_replica: int | None = None  # None: the cluster, at most 128
+    max_prefill_batch: int = 64
+    max_batch: int | None = None  # per attention-dp rank; None: what memory holds
+    max_ctx_tokens: int | None = None  # context tokens of one step; None: max(8192, 2 isl)
+    free_gpu_memory_fraction: float | None = None  # None: the backend's own default
+    max_seq_len: int | None = None  # None: isl + osl
+    gemm_quant: str | None = None  # None: the checkpoint's own
+    moe_quant: str | None = None
+    fmha_quant: str | None = None
+    kv_quant: str | None = None
+    comm_quant: str | None = None
+    attention_backend: str | None = None
+    strict_sla: bool = False
+    systems_paths: tuple[str, ...] = ("default",)
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("model", "system"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value.strip():
+                raise ConfigError("is missing; give a name", field=name)
+        check_choice("backend", self.backend, (*BACKENDS, "auto"))
+        check_choice("serving_mode", self.serving_mode, SERVING_MODES)
+        check_choice("space", self.space, SPACES)
+        check_int("total_gpus", self.total_gpus, 1, MAX_GPUS)
+        check_int("isl", self.isl, 1, MAX_TOKENS)
+        check_int("osl", self.osl, 1, MAX_TOKENS)
+        check_int("prefix_len", self.prefix_len, 0, MAX_TOKENS)
+        if self.prefix_len >= self.isl:
+            raise ConfigError(f"{self.prefix_len} is not allowed; give less than isl ({self.isl})", field="prefix_len")
+        for name in ("ttft_ms", "tpot_ms"):
+            check_positive(name, getattr(self, name))
+        self._check_limits()
+        self._check_quantisation()
+
+    def _check_limits(self) -> None:
+        check_int("top_n", self.top_n, 1, 10_000)
+        check_int("max_prefill_batch", self.max_prefill_batch, 1, 4096)
+        check_int("threads", self.threads, 1, 1024)
+        optional = (("max_gpus_per_replica", MAX_GPUS), ("max_batch", MAX_TOKENS), ("max_ctx_tokens", MAX_TOKENS))
+        for name, high in optional:
+            if getattr(self, name) is not None:
+                check_int(name, getattr(self, name), 1, high)
+        if self.max_seq_len is not None:
+            check_int("max_seq_len", self.max_seq_len, self.isl + self.osl, MAX_TOKENS)
+        if self.free_gpu_memory_fraction is not None:
+            check_positive("free_gpu_memory_fraction", self.free_gpu_memory_fraction, 1.0)
+
+    def _check_quantisation(self) -> None:
+        allowed = {f"{component}_quant": names for component, names in CHOICES.items()}
+        for name, choices in {"cost_model": COST_MODELS, **allowed}.items():
+            if getattr(self, name) is not None:
+                check_choice(name, getattr(self, name), tuple(choices))
+
+    @property
+    def pricing(self) -> str:
+        """The cost model in force: ``measured`` or ``reference``."""
+        return self.cost_model or ("reference" if self.space == "reference" else "measured")
+
+    @property
+    def replica_limit(self) -> int:
+        """GPUs that one replica may span."""
+        return min(self.max_gpus_per_replica or 128, self.total_gpus)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, ready for JSON."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+FIELDS = tuple(field.name for field in fields(Problem))

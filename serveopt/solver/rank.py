@@ -1,0 +1,59 @@
+"""Constrain, reduce and order: from priced rows to a ranking and a Pareto front."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from serveopt.kernels.pareto import mark_front
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from serveopt.solver.problem import Problem
+
+GROUPS = {"agg": ["backend", "parallel"], "disagg": ["backend", "decode_parallel"]}
+FRONT_COLUMNS = (
+    "serving_mode", "tokens_s_user", "tokens_s_gpu_cluster", "tokens_s_gpu", "ttft_ms", "tpot_ms", "e2e_ms",
+    "concurrency", "n_gpus", "replicas", "backend", "label",
+)  # fmt: skip
+
+
+def order_rows(frame: "pl.DataFrame") -> "pl.DataFrame":
+    """The rows, best first: throughput of the cluster, then speed for the user, then fewer GPUs per replica."""
+    keys = ["tokens_s_gpu_cluster", "tokens_s_user", "n_gpus", "concurrency"]
+    return frame.sort(keys, descending=[True, True, False, True], maintain_order=True)
+
+
+def rank_rows(problem: "Problem", frame: "pl.DataFrame", serving_mode: str) -> "pl.DataFrame":
+    """The best row of every worker layout within the TPOT target, top_n of them, with a column ``rank``."""
+    import polars as pl
+
+    if frame.is_empty():
+        return frame
+    within = frame.filter(pl.col("tpot_ms") <= problem.tpot_ms)
+    best = order_rows(within).unique(GROUPS[serving_mode], keep="first", maintain_order=True).head(problem.top_n)
+    return best.with_row_index("rank", offset=1).with_columns(pl.col("rank").cast(pl.Int64))
+
+
+def pareto_rows(problem: "Problem", agg: "pl.DataFrame", disagg: "pl.DataFrame") -> "pl.DataFrame":
+    """Rows of each serving mode that no other of it beats in both tokens/s/user and tokens/s/GPU of the cluster."""
+    import polars as pl
+
+    labels = {"agg": pl.col("parallel") if not agg.is_empty() else None, "disagg": None}
+    if not disagg.is_empty():
+        labels["disagg"] = pl.concat_str(
+            pl.col("xpyd"), pl.lit(" "), pl.col("prefill_parallel"), pl.lit(" + "), pl.col("decode_parallel")
+        )
+    frames = []
+    for mode, frame in (("agg", agg), ("disagg", disagg)):
+        if frame.is_empty():
+            continue
+        if problem.strict_sla:
+            frame = frame.filter(pl.col("tpot_ms") <= problem.tpot_ms)
+        named = frame.with_columns(pl.lit(mode).alias("serving_mode"), labels[mode].alias("label"))  # type: ignore[union-attr]
+        x, y = named["tokens_s_user"].to_numpy(), named["tokens_s_gpu_cluster"].to_numpy()
+        order = np.lexsort((-y, -x))
+        keep = np.zeros(order.size, bool)
+        mark_front(order, x, y, keep)
+        frames.append(named.select(FRONT_COLUMNS)[order[keep[order]][::-1]])
+    return pl.concat(frames) if frames else pl.DataFrame()

@@ -1,0 +1,141 @@
+"""Frames of results: fronts and matches as polars rows under the names of design.md section 4."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from serveopt.kernels.records import Memory
+from serveopt.solver.backends import GIB
+from serveopt.solver.match import Matches, Pool
+from serveopt.solver.pools import PREFILL_QUEUE
+from serveopt.solver.problem import Problem
+from serveopt.solver.sweep import LayoutFront
+from serveopt.solver.worker import Shape, Worker
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def memory_gib(memory: Memory, tokens: np.ndarray, sequences: np.ndarray) -> np.ndarray:
+    """float64[n]: GiB in use on one GPU."""
+    activations = np.maximum(memory.per_token * np.maximum(tokens, memory.tokens_floor), memory.floor)
+    return (memory.fixed + activations + memory.per_sequence * sequences) / GIB
+
+
+def worker_columns(worker: Worker, size: int, prefix: str = "") -> dict[str, Any]:
+    """Columns that say what one worker is."""
+    engine, layout = worker.engine, worker.layout
+    values: dict[str, Any] = {
+        "system": engine.system.name,
+        "backend": engine.backend.name,
+        "version": engine.version,
+        "parallel": layout.parallel(engine.family.moe),
+        **layout._asdict(),
+        **{f"{name}_quant": mode for name, mode in engine.quant.as_dict().items()},
+    }
+    return {f"{prefix}{name}": [value] * size for name, value in values.items()}
+
+
+def cluster_columns(
+    problem: Problem, tokens_s: np.ndarray, n_gpus: np.ndarray, tpot_ms: np.ndarray, ttft_ms: np.ndarray
+) -> dict[str, Any]:
+    """Metrics every row has; GPUs left over by whole replicas count against ``tokens_s_gpu_cluster``."""
+    replicas = problem.total_gpus // n_gpus
+    with np.errstate(divide="ignore"):
+        user = np.where(tpot_ms > 0, 1e3 / tpot_ms, 0.0)
+    return {
+        "tokens_s_gpu": tokens_s / n_gpus,
+        "tokens_s_gpu_cluster": tokens_s * replicas / problem.total_gpus,
+        "tokens_s_user": user,
+        "ttft_ms": ttft_ms,
+        "tpot_ms": tpot_ms,
+        "e2e_ms": ttft_ms + tpot_ms * (problem.osl - 1),
+        "tokens_s": tokens_s,
+        "replicas": replicas,
+        "n_gpus": n_gpus,
+        "n_gpus_used": n_gpus * replicas,
+    }
+
+
+def agg_frame(problem: Problem, fronts: list[LayoutFront]) -> "pl.DataFrame":
+    """All rows of the aggregated fronts."""
+    import polars as pl
+
+    frames = []
+    for front in fronts:
+        size = front.batch.size
+        if size == 0:
+            continue
+        layout = front.worker.layout
+        n_gpus = np.full(size, layout.n_gpus, np.int64)
+        metrics = cluster_columns(problem, front.tokens_s, n_gpus, front.tpot_ms, front.ttft_ms)
+        prompts = -(-front.ctx_tokens // problem.isl)
+        tokens = front.ctx_tokens + np.where(front.batch == 1, 0, front.batch - prompts)
+        answers = max(problem.osl - 1, 1)
+        frames.append(
+            pl.DataFrame(
+                {
+                    **metrics,
+                    "request_rate_rps": front.tokens_s / answers,
+                    "concurrency": front.batch * (layout.pp * layout.attn_dp),
+                    "batch": front.batch,
+                    "ctx_tokens": front.ctx_tokens,
+                    "chunked_prefill": front.ctx_tokens % problem.isl != 0,
+                    "memory_gib": memory_gib(front.memory, tokens, front.batch),
+                    **worker_columns(front.worker, size),
+                }
+            )
+        )
+    return pl.concat(frames) if frames else pl.DataFrame()
+
+
+def pool_columns(pool: Pool, rows: np.ndarray, shape: Shape, role: str) -> "pl.DataFrame":
+    """What the chosen rows of a pool are, one row each."""
+    import polars as pl
+
+    tables = [pl.DataFrame(worker_columns(worker, 1, f"{role}_")) for worker in pool.workers]
+    tokens_each = shape.isl - shape.prefix if role == "prefill" else 1
+    memory = np.zeros(rows.size)
+    for index, record in enumerate(pool.memories):
+        at = pool.index[rows] == index
+        memory[at] = memory_gib(record, pool.batch[rows][at] * tokens_each, pool.batch[rows][at])
+    return pl.concat(tables)[pool.index[rows]].with_columns(
+        pl.Series(f"{role}_batch", pool.batch[rows]),
+        pl.Series(f"{role}_n_gpus", pool.gpus[rows]),
+        pl.Series(f"{role}_memory_gib", memory),
+        pl.Series(f"{role}_seq_s", pool.rate_rps[rows]),
+    )
+
+
+def disagg_frame(problem: Problem, shape: Shape, matches: Matches, losses: tuple[float, float]) -> "pl.DataFrame":
+    """All matched rows; ``losses`` are the shares that the prefill and the decode pool sustain."""
+    import polars as pl
+
+    prefill, decode = matches.prefill, matches.decode
+    if decode.index.size == 0:
+        return pl.DataFrame()
+    x, y, row = matches.prefill_workers, matches.decode_workers, matches.prefill_row
+    every = np.arange(decode.index.size)
+    rate = np.minimum(prefill.rate_rps[row] * x * losses[0], decode.rate_rps * y * losses[1])
+    n_gpus = x * prefill.gpus[row] + y * decode.gpus
+    first, second = pool_columns(prefill, row, shape, "prefill"), pool_columns(decode, every, shape, "decode")
+    ttft = prefill.latency_ms[row] * PREFILL_QUEUE
+    dp = np.array([worker.layout.attn_dp for worker in decode.workers], np.int64)[decode.index]
+    metrics = cluster_columns(problem, rate * problem.osl, n_gpus, decode.latency_ms, ttft)
+    own = pl.DataFrame(
+        {
+            **metrics,
+            "request_rate_rps": rate,
+            "concurrency": decode.batch * dp * y,
+            "xpyd": [f"{a}P{b}D" for a, b in zip(x.tolist(), y.tolist(), strict=True)],
+            "prefill_workers": x,
+            "decode_workers": y,
+        }
+    )
+    joined = pl.concat([own, first, second], how="horizontal")
+    return joined.with_columns(
+        pl.max_horizontal("prefill_memory_gib", "decode_memory_gib").alias("memory_gib"),
+        pl.col("decode_backend").alias("backend"),
+        pl.col("decode_version").alias("version"),
+        pl.col("decode_system").alias("system"),
+    )

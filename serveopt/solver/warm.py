@@ -1,0 +1,72 @@
+"""Compiles every kernel once, with progress, before the first search on a machine.
+
+Compiled code is cached on disk by numba beside the package, or in the user's cache directory when that is read-only;
+later processes load it. Whether anything must be compiled shows in the cache index files, not in a guess.
+"""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from serveopt.kernels import aggregate, attention, curves, grids, matching, pareto, records
+from serveopt.solver.events import Compiling, OnEvent
+
+SLOW_S = 0.5  # loading a cached kernel takes some 10 ms, compiling one seconds
+
+
+def tiny_grid() -> records.Grid:
+    """A grid of one measurement."""
+    one, two = np.ones(1), np.array([0, 1], np.int64)
+    return records.Grid(one, two, one, two, one, *(one.copy() for _ in range(5)))
+
+
+def kernel_calls() -> list[tuple[str, Callable[[], object]]]:
+    """(name, call) of every kernel that a search enters, with arguments of the types it uses."""
+    grid = tiny_grid()
+    roof = records.Roofline(records.CONTEXT_ATTENTION, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0)
+    out, points, ints = np.zeros(2), np.ones(1), np.ones(1, np.int64)
+    lines = records.Curves(np.array([0, 2], np.int64), np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    steps = records.Steps(np.ones(4), 1.0, np.ones(4), np.ones(4))
+    work = records.Workload(1, 2, 0, 1.0, 1.0)
+    scheduler = records.Scheduler(1, 3, 0.0, 0, 0, 1)
+    memory = records.Memory(0.0, 0.0, 0.0, 0.0, 1.0, 10.0, 1.0, 1.0)
+    budgets = records.Budgets(ints, points, ints, points, points, 0 * ints)
+    front = np.zeros((aggregate.FRONT_ROWS, 4))
+    serving = records.Serving(steps, budgets, work, scheduler)
+    counts, nearest = np.zeros(records.REASONS, np.int64), np.full(4, np.inf)
+    cluster, best = np.array([2, 2, 2, 2], np.int64), np.zeros((1, 3), np.int64)
+    allowed, keep = np.ones((1, 1), bool), np.zeros(1, bool)
+    return [
+        ("efficiency", lambda: grids.fill_efficiency(grid, roof, grid.efficiency)),
+        ("prefill attention", lambda: attention.fill_prefill_attention(grid, roof, 1.0, 1, 0, out)),
+        ("decode attention", lambda: attention.fill_decode_attention(grid, roof, 1.0, ints, ints, points, out[:1])),
+        ("curves", lambda: curves.fill_curve_points(lines, points, np.zeros((1, 1)))),
+        ("curve sums", lambda: curves.tabulate_sum(lines, out)),
+        (
+            "pricing",
+            lambda: aggregate.price_block(serving, 1, 0, np.zeros((2, 1)), np.zeros((3, 1))),
+        ),
+        ("memory", lambda: aggregate.check_memory(memory, 1.0, 1.0)),
+        (
+            "sweep",
+            lambda: aggregate.sweep_batches(serving, (memory, memory), ints, front, counts, nearest),
+        ),
+        (
+            "matching",
+            lambda: matching.match_pools((points, ints), (points, ints), allowed, cluster, best, np.zeros(1)),
+        ),
+        ("front", lambda: pareto.mark_front(0 * ints, points, points, keep)),
+    ]
+
+
+def compile_kernels(on_event: OnEvent) -> None:
+    """Nothing; makes every kernel ready, and tells of it from the moment it turns out to take time."""
+    calls = kernel_calls()
+    started = time.perf_counter()
+    for done, (name, call) in enumerate(calls):
+        if time.perf_counter() - started > SLOW_S:
+            on_event(Compiling(name, done, len(calls)))
+        call()
+    if time.perf_counter() - started > SLOW_S:
+        on_event(Compiling("done", len(calls), len(calls)))
