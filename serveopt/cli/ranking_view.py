@@ -1,0 +1,233 @@
+"""What a search found, for people: the question, the answer and its gain, both ranking tables, and the tally.
+
+Cells show their arithmetic, ``32 (32=8x4)``: eight replicas of four GPUs. On a narrow terminal the arithmetic goes to a
+second line, then the two roles of a disaggregated row are stacked, then columns that follow from others are left out.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.box import ROUNDED, SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from serveopt.cli.headings import REASON_WORDS, TERMINAL_HEADINGS
+from serveopt.cli.pareto_view import draw_pareto
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from serveopt.solver.problem import Problem
+    from serveopt.solver.solve import Ranking
+
+Row = dict[str, Any]
+Cell = Callable[[Row], str]
+MODE_NAMES = {"agg": "aggregated", "disagg": "disaggregated"}
+ROLES = (("(p)", "prefill_"), ("(d)", "decode_"))
+UNLIMITED_WIDTH = 10_000
+
+
+class Column(NamedTuple):
+    """A column of a ranking table: what it is about, its heading, and its cell of a row."""
+
+    key: str
+    heading: str
+    cell: Cell
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How much a table saves: ``gap`` precedes the arithmetic of a cell, ``stacked`` puts one role over the other."""
+
+    gap: str = " "
+    stacked: bool = False
+    dropped: frozenset[str] = frozenset()
+
+
+def _forms() -> Iterator[Form]:
+    """Ever narrower forms; what is dropped can be worked out from what stays."""
+    yield Form()
+    yield Form("\n")
+    implied = ("replicas", "n_gpus", "e2e_ms", "request_rate_rps", "total_gpus")
+    for count in range(2, len(implied) + 1):
+        yield Form("\n", True, frozenset(implied[:count]))
+
+
+def print_ranking(ranking: "Ranking", console: Console, plot: bool = True) -> None:
+    """Nothing; prints the whole answer."""
+    console.print(question_panel(ranking))
+    console.print(answer_text(ranking), end="\n\n")
+    if plot and not ranking.pareto.is_empty():
+        console.print(draw_pareto(ranking, console), end="\n\n")
+    for mode in ("agg", "disagg"):
+        frame: pl.DataFrame = getattr(ranking, mode)
+        if not frame.is_empty():
+            console.print(ranking_table(mode, frame.to_dicts(), ranking.problem, console))
+            console.print()
+    for note in ranking.notes:
+        console.print(Text(f"note: {note}", style="yellow"))
+    console.print(Text(tally(ranking)))
+
+
+def question_panel(ranking: "Ranking") -> Panel:
+    """The question as it was understood."""
+    problem = ranking.problem
+    frames = [getattr(ranking, mode) for mode in MODE_NAMES]
+    versions = {f"{row['backend']} {row['version']}" for frame in frames for row in frame.to_dicts()}
+    systems = problem.system
+    if problem.decode_system and problem.decode_system != problem.system:
+        systems += f" (prefill), {problem.decode_system} (decode)"
+    cached = f", {problem.prefix_len} of them cached" if problem.prefix_len else ""
+    lines = (
+        f"{problem.model} on {problem.total_gpus} x {systems}, {', '.join(sorted(versions)) or problem.backend}",
+        f"{problem.isl} tokens in{cached}, {problem.osl} out; "
+        f"TTFT <= {problem.ttft_ms:g} ms, TPOT <= {problem.tpot_ms:g} ms; {problem.space} space",
+    )
+    return Panel(Text("\n".join(lines)), box=ROUNDED, title="question", title_align="left", expand=False)
+
+
+def answer_text(ranking: "Ranking") -> Text:
+    """The best configuration and its gain over the other way of serving."""
+    chosen = ranking.chosen
+    best: Row = getattr(ranking, chosen).row(0, named=True)
+    gain = gain_over_other(ranking)
+    other = MODE_NAMES["agg" if chosen == "disagg" else "disagg"]
+    versus = f" ({gain:+.1%} over the best {other})" if gain is not None else ""
+    if gain is None and ranking.problem.serving_mode == "auto":
+        versus = f" (no {other} configuration to compare)"
+    return Text.assemble(
+        ("Best: ", "bold"),
+        (f"{MODE_NAMES[chosen]}, {best['tokens_s_gpu_cluster']:,.1f} tokens/s/gpu", "bold green"),
+        f"{versus}\n{best['replicas']} x {_describe(chosen, best)}\n",
+        f"{best['tokens_s_user']:.1f} tokens/s/user, TTFT {best['ttft_ms']:.0f} ms, TPOT {best['tpot_ms']:.2f} ms, ",
+        f"{best['concurrency'] * best['replicas']:.0f} in flight, {best['memory_gib']:.1f} GiB/GPU",
+    )
+
+
+def gain_over_other(ranking: "Ranking") -> float | None:
+    """Throughput of the best configuration over the best of the other serving mode, minus 1; None without one."""
+    if ranking.agg.is_empty() or ranking.disagg.is_empty():
+        return None
+    rate = {mode: float(getattr(ranking, mode)["tokens_s_gpu_cluster"][0]) for mode in MODE_NAMES}
+    other = "agg" if ranking.chosen == "disagg" else "disagg"
+    return rate[ranking.chosen] / rate[other] - 1.0 if rate[other] > 0 else None
+
+
+def ranking_table(mode: str, rows: Sequence[Row], problem: "Problem", console: Console) -> Table:
+    """The ranking of one serving mode, as wide as the terminal allows."""
+    unlimited = console.options.update(width=UNLIMITED_WIDTH)
+    for form in _forms():
+        columns = [column for column in _columns(mode, problem.total_gpus, form) if column.key not in form.dropped]
+        if len({row["backend"] for row in rows}) == 1:
+            columns = [column for column in columns if column.key != "backend"]
+        table = _table(mode, rows, columns)
+        if Measurement.get(console, unlimited, table).maximum <= console.width:
+            break
+    return table
+
+
+def tally(ranking: "Ranking") -> str:
+    """One line: candidates priced, seconds, candidates per second, rejected by reason."""
+    seconds = ranking.search_ms / 1000.0
+    rate = f" ({ranking.evaluated / seconds:,.0f}/s)" if seconds > 0 else ""
+    parts = []
+    for mode, reasons in ranking.rejected.items():
+        counts = ", ".join(f"{count:,} {REASON_WORDS.get(name, name)}" for name, count in reasons.items() if count)
+        if counts:
+            parts.append(f"{mode} {counts}")
+    rejected = "; rejected: " + "; ".join(parts) if parts else "; none rejected"
+    matched = f", {ranking.matched:,} pairs of pools matched" if ranking.matched else ""
+    return f"{ranking.evaluated:,} candidates priced in {seconds:.2f} s{rate}{matched}{rejected}"
+
+
+def _table(mode: str, rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+    title = Text(f"{MODE_NAMES[mode]}, best first", style="bold")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+    for column in columns:
+        table.add_column(column.heading, justify="left" if "parallel" in column.key else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(column.cell(row) for column in columns))
+    return table
+
+
+def _columns(mode: str, total_gpus: int, form: Form) -> Iterator[Column]:
+    """The columns that both modes share, then those of the mode."""
+    yield _column("rank", _value("rank"))
+    yield _column("backend", _value("backend"))
+    yield _column("tokens_s_gpu_cluster", _value("tokens_s_gpu_cluster", ".1f"))
+    yield _column("tokens_s_user", _value("tokens_s_user", ".1f"))
+    yield _column("request_rate_rps", lambda row: f"{row['request_rate_rps'] * row['replicas']:.2f}")
+    yield _column("ttft_ms", _value("ttft_ms", ".0f"))
+    yield _column("e2e_ms", _value("e2e_ms", ".0f"))
+    yield _column("concurrency", lambda row: _in_flight(row, form.gap))
+    yield _column("total_gpus", lambda row: _gpus_used(row, total_gpus, form.gap))
+    yield _column("replicas", _value("replicas"))
+    yield from _agg_columns(form) if mode == "agg" else _disagg_columns(form)
+
+
+def _agg_columns(form: Form) -> Iterator[Column]:
+    yield _column("n_gpus", _value("n_gpus"))
+    yield _column("worker_gpus", lambda row: _worker_gpus(row, form.gap))
+    yield _column("parallel", _value("parallel"))
+    yield _column("batch", _value("batch"))
+
+
+def _disagg_columns(form: Form) -> Iterator[Column]:
+    yield _column("n_gpus", lambda row: _replica_gpus(row, form.gap))
+    if form.stacked:
+        yield Column("role", "", lambda row: "\n".join(mark for mark, _ in ROLES))
+        for name in ("workers", "parallel", "batch"):
+            yield _column(name, _both_roles(name))
+        return
+    for mark, role in ROLES:
+        yield Column("workers", f"{mark}\nworkers", _value(role + "workers"))
+        yield Column("worker_gpus", f"{mark}gpus\n/worker", _value(role + "n_gpus"))
+        yield Column("parallel", f"{mark}\nparallel", _value(role + "parallel"))
+        yield Column("batch", f"{mark}\nbs", _value(role + "batch"))
+
+
+def _column(key: str, cell: Cell) -> Column:
+    return Column(key, TERMINAL_HEADINGS[key], cell)
+
+
+def _value(key: str, form: str = "") -> Cell:
+    return lambda row: format(row[key], form)
+
+
+def _both_roles(name: str) -> Cell:
+    """The values of both roles, one above the other."""
+    return lambda row: "\n".join(str(row[role + name]) for _, role in ROLES)
+
+
+def _in_flight(row: Row, gap: str) -> str:
+    each, replicas = row["concurrency"], row["replicas"]
+    return f"{each * replicas:.0f}{gap}(={each:.0f}x{replicas})"
+
+
+def _gpus_used(row: Row, total_gpus: int, gap: str) -> str:
+    return f"{total_gpus}{gap}({row['n_gpus_used']}={row['replicas']}x{row['n_gpus']})"
+
+
+def _replica_gpus(row: Row, gap: str) -> str:
+    terms = "+".join(f"{row[role + 'workers']}x{row[role + 'n_gpus']}" for _, role in ROLES)
+    return f"{row['n_gpus']}{gap}(={terms})"
+
+
+def _worker_gpus(row: Row, gap: str) -> str:
+    degrees = [row[name] for name in ("tp", "pp", "attn_dp")] + ([row["cp"]] if row["cp"] > 1 else [])
+    return f"{row['n_gpus']}{gap}(={'x'.join(map(str, degrees))})"
+
+
+def _describe(mode: str, row: Row) -> str:
+    """The layout of one replica in words."""
+    if mode == "agg":
+        return f"{row['parallel']}, batch {row['batch']}, {row['ctx_tokens']} context tokens a step"
+    prefill, decode = (
+        f"{row[role + 'workers']} {role.rstrip('_')} {row[role + 'parallel']} batch {row[role + 'batch']}"
+        for _, role in ROLES
+    )
+    return f"{row['xpyd']} ({prefill} + {decode})"

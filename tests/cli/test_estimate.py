@@ -1,0 +1,150 @@
+"""serveopt estimate: one point as a table and as JSON, many points as JSON lines."""
+
+import gzip
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from serveopt.cli.app import app
+from serveopt.cli.estimate_view import memory_parts, print_estimate
+from serveopt.solver.estimate import Estimate
+from serveopt.solver.point import Point
+
+POINT = ["estimate", "--model_path", "Qwen/Qwen3-32B-FP8", "--system", "h200_sxm", "--tp", "2", "--bs", "4"]
+
+
+def invoke(*words: str):
+    return CliRunner().invoke(app, list(words))
+
+
+def make_estimate(**changes: object) -> Estimate:
+    """An estimate made by hand."""
+    gib = {"weights": 16.0, "kv_cache": 1.25, "total": 17.25}
+    ops = [
+        {"phase": "context", "op": "qkv_gemm", "latency_ms": 30.0, "source": "silicon"},
+        {"phase": "context", "op": "idle_copy", "latency_ms": 0.0, "source": "silicon"},
+        {"phase": "context", "op": "attention", "latency_ms": 10.0, "source": "mixed"},
+        {"phase": "generation", "op": "attention", "latency_ms": 0.0, "source": "sol"},
+    ]
+    values = {
+        "mode": "static", "ttft_ms": 40.0, "tpot_ms": 9.5, "e2e_ms": 9530.5, "tokens_s_gpu": 210.0,
+        "tokens_s_user": 105.3, "request_rate_rps": 0.42, "concurrency": 4, "n_gpus": 2, "memory_gib": gib,
+        "oom": False, "kv_oom": False,
+        "ops": ops, "quant": {"gemm": "fp8_block", "kv": "fp8"}, "backend_version": "1.3.0rc20",
+        "cost_model": "measured",
+    }  # fmt: skip
+    return Estimate(**(values | changes))
+
+
+def printed(estimate: Estimate, point: Point) -> str:
+    file = io.StringIO()
+    print_estimate(point, estimate, Console(file=file, width=80))
+    return file.getvalue()
+
+
+def test_the_table_names_speed_memory_and_sources() -> None:
+    text = printed(make_estimate(), Point(model="m", system="h200_sxm", mode="static", tp=2, batch=4))
+    for part in (
+        "TTFT 40.0 ms",
+        "TPOT 9.500 ms",
+        "weights",
+        "16.00",
+        "qkv_gemm",
+        "75.0%",
+        "mixed",
+        "tp2pp1, batch 4",
+    ):
+        assert part in text
+    assert "idle_copy" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_disaggregated_table_has_two_memories() -> None:
+    pool = {"weights": 16.0, "total": 16.0}
+    estimate = make_estimate(mode="disagg", memory_gib={"prefill": pool, "decode": pool, "total": 16.0}, oom=True)
+    sizes = {
+        "prefill_batch": 1,
+        "prefill_workers": 2,
+        "decode_batch": 64,
+        "decode_workers": 1,
+        "decode_tp": 4,
+    }
+    text = printed(estimate, Point(model="m", system="s", mode="disagg", **sizes))
+    assert "2 prefill tp1pp1 batch 1 + 1 decode tp4pp1 batch 64" in text
+    assert "the model does not fit in GPU memory" in text
+    assert [title for title, _ in memory_parts(estimate.memory_gib)] == [
+        "memory per prefill GPU",
+        "memory per decode GPU",
+    ]
+
+
+def test_one_point_as_json() -> None:
+    result = invoke(*POINT, "--estimate-mode", "static", "--format", "json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["version"] == 1
+    assert document["point"]["tp"] == 2
+    assert document["ttft_ms"] > 0
+    assert document["memory_gib"]["total"] > document["memory_gib"]["weights"] > 0
+    assert {"phase", "op", "latency_ms", "source"} <= document["ops"][0].keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--estimate-mode", "none"], "error: --estimate-mode: 'none' is not allowed"),
+        (["--batch-size", "0"], "error: --batch-size: 0 is not allowed"),
+        (["--tp", "0"], "error: --tp: 0 is not allowed"),
+        (["--estimate-mode", "disagg"], "error: --p-bs: is missing"),
+        (
+            ["--estimate-mode", "disagg", "--p_bs", "1", "--p-workers", "0"],
+            "error: --p-workers: 0 is not allowed",
+        ),
+        (["--format", "csv"], "error: --format: 'csv' is not allowed"),
+        (["--points", "/nowhere"], "error: --points: cannot read /nowhere"),
+    ],
+)
+def test_a_wrong_value_is_one_line(words: list[str], line: str) -> None:
+    result = invoke(*POINT, *words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(line)
+
+
+def test_points_answer_line_by_line(tmp_path: Path) -> None:
+    good = {
+        "model_path": "Qwen/Qwen3-32B-FP8",
+        "system_name": "h200_sxm",
+        "mode": "static",
+        "tp_size": 2,
+        "batch_size": 4,
+    }
+    lines = [
+        {"id": "a", "input": good},
+        good,
+        {"id": 7, "input": good | {"tp_size": 0}},
+        good | {"wrong": 1},
+        [1],
+    ]
+    path = tmp_path / "points.jsonl.gz"
+    text = "\n\n".join(json.dumps(line) for line in lines) + "\n{broken\n"
+    path.write_bytes(gzip.compress(text.encode()))
+    result = invoke("estimate", "--points", str(path))
+    assert result.exit_code == 0, result.output
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [answer["id"] for answer in answers] == ["a", 2, 7, 4, 5, 6]
+    assert answers[0]["ttft_ms"] == answers[1]["ttft_ms"] > 0
+    assert answers[2]["error"]["flag"] == "--tp"
+    assert [answer["error"]["type"] for answer in answers[2:]] == ["ConfigError"] * 4
+    assert result.stderr == "2 points priced, 4 errors\n"
+
+
+def test_points_take_what_they_lack_from_the_options(tmp_path: Path) -> None:
+    path = tmp_path / "points.jsonl"
+    path.write_text('{"batch_size": 4}\n')
+    result = invoke(*POINT, "--estimate-mode", "static_ctx", "--points", str(path), "--quiet")
+    assert result.stderr == ""
+    assert json.loads(result.stdout)["mode"] == "static_ctx"
