@@ -116,7 +116,7 @@ SEARCH_FLAGS = (
     ),
     *LIMIT_FLAGS,
     *QUANT_FLAGS,
-    Flag("threads", ("--threads",), "Threads of the sweep.", "Search"),
+    Flag("threads", ("--threads",), "Threads of the sweep; default: one per core.", "Search"),
     *DATA_FLAGS,
 )
 

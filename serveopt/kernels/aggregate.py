@@ -34,6 +34,15 @@ LANES = 8
 
 
 @kernel
+def spread_share(batch, waves, output_steps):
+    """Decoding requests in a mixed step when the prefill of a batch outlasts its answers: batch // (S / D)."""
+    ratio = waves / output_steps
+    share = math.floor(batch / ratio)
+    # A quotient that rounds to a whole number may hide one just below it, which floor division tells apart.
+    return max(1, int(batch // ratio if share * ratio == batch else share))
+
+
+@kernel
 def gather_mixed(serving, batch, start, waves, mixed):
     """Nothing; fills mixed[j] (float64[count], ms) with the mixed step under budget start + j, see waves[j]."""
     # Taken out of the named tuples once: inside the loop each would cost two atomic reference counts.
@@ -42,14 +51,30 @@ def gather_mixed(serving, batch, start, waves, mixed):
     ctx_tokens, prompts, cached = budgets.ctx_tokens, budgets.prompts, budgets.cached
     attention_ms, constant = budgets.attention_ms, steps.context_logits
     osl = float(serving.work.osl)
-    spread = serving.scheduler.spread_decode == 1 and batch > 1
-    for j in range(mixed.size):
+    j = 0
+    while j < mixed.size and serving.scheduler.spread_decode == 1 and batch > 1 and waves[j] >= osl:
         i = start + j
+        decoding = spread_share(float(batch), waves[j], osl)
+        mixed[j] = context[ctx_tokens[i] + decoding - cached[i]] + constant + attention_ms[i]
+        mixed[j] += decode_attention[decoding]
+        j += 1
+    while j < mixed.size:
+        # Budgets with equally many prompts decode equally many requests, and mostly follow one another without a
+        # gap: then the look-ups are a stretch of the table.
+        i = start + j
+        stop = j
+        while stop < mixed.size and prompts[start + stop] == prompts[i] and cached[start + stop] == cached[i]:
+            stop += 1
         decoding = max(1, batch - prompts[i]) if batch > 1 else 0
-        if spread and waves[j] >= osl:
-            decoding = max(1, int(float(batch) // (waves[j] / osl)))
-        tokens = ctx_tokens[i] + decoding - cached[i]
-        mixed[j] = context[tokens] + constant + attention_ms[i] + decode_attention[decoding]
+        flat = constant + decode_attention[decoding]
+        first = ctx_tokens[i] + decoding - cached[i]
+        if ctx_tokens[start + stop - 1] - ctx_tokens[i] == stop - 1 - j:
+            for k in range(stop - j):
+                mixed[j + k] = context[first + k] + attention_ms[i + k] + flat
+        else:
+            for k in range(j, stop):
+                mixed[k] = context[first + ctx_tokens[start + k] - ctx_tokens[i]] + attention_ms[start + k] + flat
+        j = stop
 
 
 @kernel
@@ -70,7 +95,7 @@ def price_wave(serving, decode, batch, chunks, waves, mixed, priced):
     by_batch = 1.0 if batch <= 1 else min(1.0 + math.log2(size) / 8.0, 2.0)
     # One output per loop: with more arrays LLVM gives up proving that they do not overlap, and vectorises nothing.
     for j in range(mixed.size):
-        queue = by_waves * min(2.0 + (waves[j] - 3.0) / 20.0, 4.0) + (1.0 - by_waves) * by_batch
+        queue = by_waves * min(2.0 + (waves[j] - 3.0) * 0.05, 4.0) + (1.0 - by_waves) * by_batch
         ready = (mixed[j] * chunks[j] + overhead) * queue
         # Where prompts are cut and prefill is what limits, b requests in flight at this rate imply the wait.
         wait = max(waves[j] - answers, 0.0) * mixed[j] * strict if chunks[j] > 1.0 else 0.0
@@ -207,7 +232,8 @@ def bound_blocks(limit, priced, bounds):
     rates, times = np.empty(LANES), np.empty(LANES)
     for block in range(bounds.shape[1]):
         start, stop = block * BLOCK, min(block * BLOCK + BLOCK, ttft.size)
-        rates[:], times[:] = -1.0, np.inf
+        for k in range(LANES):
+            rates[k], times[k] = -1.0, np.inf
         whole = start + (stop - start) // LANES * LANES
         for j in range(start, whole, LANES):
             for k in range(LANES):
@@ -220,7 +246,9 @@ def bound_blocks(limit, priced, bounds):
         for j in range(whole, stop):
             if ttft[j] <= limit:
                 rates[0], times[0] = max(rates[0], tokens_s[j]), min(times[0], tpot[j])
-        bounds[0, block], bounds[1, block] = rates.max(), times.min()
+        for k in range(1, LANES):
+            rates[0], times[0] = max(rates[0], rates[k]), min(times[0], times[k])
+        bounds[0, block], bounds[1, block] = rates[0], times[0]
 
 
 @kernel
@@ -250,8 +278,12 @@ def offer_batch(front, size, limit, batch, ctx_tokens, priced, bounds):
     no look at its candidates, and most are.
     """
     bound_blocks(limit, priced, bounds)
-    best = np.array([np.inf, -1.0])
-    leader = bounds[0].argmax()
+    best = np.empty(2)
+    best[0], best[1] = np.inf, -1.0
+    leader = 0
+    for block in range(bounds.shape[1]):
+        if bounds[0, block] > bounds[0, leader]:
+            leader = block
     for turn in range(-1, bounds.shape[1]):
         block = leader if turn < 0 else turn
         if bounds[0, block] < 0.0 or turn == leader:
@@ -270,7 +302,8 @@ def offer_batch(front, size, limit, batch, ctx_tokens, priced, bounds):
 def tally_block(work, priced, counts, nearest):
     """Nothing; counts misses of the targets and, where ``nearest`` has room, keeps the smallest latencies.
 
-    ``nearest`` float64[4]: TTFT, TPOT, TTFT within the TPOT target, TPOT within the TTFT target; or float64[0].
+    ``nearest`` float64[7]: TTFT, TPOT, TTFT within the TPOT target, TPOT within the TTFT target, then the smallest
+    factor by which both targets have to grow with its TTFT and TPOT; or float64[0].
     """
     ttft, tpot = priced[0], priced[1]
     late, slow = 0, 0
@@ -289,6 +322,9 @@ def tally_block(work, priced, counts, nearest):
             nearest[2] = min(nearest[2], ttft[j])
         if ttft[j] <= work.ttft_ms:
             nearest[3] = min(nearest[3], tpot[j])
+        factor = max(ttft[j] / work.ttft_ms, tpot[j] / work.tpot_ms)
+        if factor < nearest[4]:
+            nearest[4], nearest[5], nearest[6] = factor, ttft[j], tpot[j]
 
 
 @kernel

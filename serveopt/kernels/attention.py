@@ -48,7 +48,10 @@ def fill_decode_attention(grid, roof, heads, lengths, repeats, batches, out):
     lasts = np.empty(SPREAD * lengths.size)
     values = np.empty(lasts.size)
     spread_lengths(lengths, lasts)
-    line = (lasts, np.log2(lasts))
+    logs = np.empty(lasts.size)
+    for j in range(lasts.size):
+        logs[j] = np.log2(lasts[j])
+    line = (lasts, logs)
     for i in range(batches.size):
         fill_line(grid, roof, near, (heads, batches[i], 0.0), line, False, values)
         total = 0.0

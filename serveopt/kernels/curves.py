@@ -36,7 +36,8 @@ def fill_curve_points(curves, tokens, out):
 @kernel
 def tabulate_sum(curves, out):
     """Nothing; fills out[x] (float64[n], ms) with the sum of all curves at x = 0, 1, ... n - 1 tokens; out[0] = 0."""
-    out[:] = 0.0
+    for x in range(out.size):
+        out[x] = 0.0
     for i in range(curves.offset.size - 1):
         start, stop = curves.offset[i], curves.offset[i + 1]
         at = start

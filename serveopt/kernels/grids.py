@@ -194,7 +194,8 @@ def blend_nearest(near):
 @kernel
 def nearest_efficiency(grid, near, point):
     """Efficiency (roofline / latency) blended over the nearest measurements; ``near`` float64[2, 5] is scratch."""
-    near[0, :] = np.inf
+    for i in range(near.shape[1]):
+        near[0, i] = np.inf
     x, y, z = np.log2(max(point[0], 1e-12)), np.log2(max(point[1], 1e-12)), np.log2(max(point[2], 1e-12))
     inner, leaf, efficiency = grid.inner, grid.leaf, grid.efficiency
     outer_log, middle_log, last_log = grid.outer_log, grid.middle_log, grid.last_log
@@ -227,6 +228,22 @@ def grid_ms(grid, roof, near, point, root):
 
 
 @kernel
+def find_reach(keys, inner, axes, point):
+    """The largest last coordinate measured beside ``point`` (its first two count); -inf where they are outside."""
+    middle, leaf, last = axes
+    at, weight, status = find_bracket(keys, 0, keys.size, point[0])
+    reach = -np.inf
+    if status != FOUND:
+        return reach
+    for i in range(at, at + (1 if weight == 0.0 else 2)):
+        row, share, found = find_bracket(middle, inner[i], inner[i + 1], point[1])
+        if found == FOUND:
+            for j in range(row, row + (1 if share == 0.0 else 2)):
+                reach = max(reach, last[leaf[j + 1] - 1])
+    return reach
+
+
+@kernel
 def fill_line(grid, roof, near, point, line, root, out):
     """Nothing; fills out[j] with the latency in ms at ``point`` with its last coordinate replaced by lasts[j].
 
@@ -237,9 +254,12 @@ def fill_line(grid, roof, near, point, line, root, out):
     axes = (grid.middle, grid.leaf, grid.last)
     keys, inner, latency_ms = grid.outer, grid.inner, grid.latency_ms
     outside, low, high = 0, np.inf, -np.inf
+    reach = find_reach(keys, inner, axes, point)
     for j in range(lasts.size):
-        at = (point[0], point[1], lasts[j])
-        value, status = resolve_outer(keys, inner, axes, latency_ms, roof, at, root)
+        value, status = 0.0, OUTSIDE
+        if lasts[j] <= reach:
+            at = (point[0], point[1], lasts[j])
+            value, status = resolve_outer(keys, inner, axes, latency_ms, roof, at, root)
         out[j] = value
         if status != FOUND:
             out[j] = -1.0

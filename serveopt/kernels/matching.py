@@ -12,6 +12,8 @@ count the fastest dominates the others; the caller passes one row per GPU count.
 
 from serveopt.kernels.jit import kernel
 
+SAME = 1e-12  # relative difference below which rates are equal: 2P1D eight times is 16P8D but for rounding
+
 
 @kernel
 def match_pools(prefill, decode, allowed, cluster, best_index, best_value):
@@ -42,7 +44,9 @@ def match_pools(prefill, decode, allowed, cluster, best_index, best_value):
                     gpus = x * prefill_gpus[p] + y * decode_gpus[d]
                     supply = x * prefill_rate[p]
                     value = min(supply, demand) * (total // gpus)
-                    if value > best_value[d] or (value == best_value[d] and gpus < best_gpus and value > 0.0):
+                    better = value > best_value[d] * (1.0 + SAME)
+                    smaller = gpus < best_gpus and value >= best_value[d] * (1.0 - SAME) and value > 0.0
+                    if better or smaller:
                         best_value[d] = value
                         best_gpus = gpus
                         best_index[d, 0], best_index[d, 1], best_index[d, 2] = p, x, y

@@ -123,7 +123,7 @@ def price_decode(problem: Problem, shape: Shape, workers: list[Worker], tally: T
         planned.append((worker, memory, sizes))
     # Layouts of one tp share attention, so they are priced one after the other, the tps side by side.
     groups = [list(group) for _, group in groupby(sorted(planned, key=split), key=split)]
-    with ThreadPoolExecutor(problem.threads) as pool:
+    with ThreadPoolExecutor(problem.worker_threads) as pool:
         totals = list(pool.map(lambda group: [w.generation_ms(shape, sizes) for w, _, sizes in group], groups))
     pairs = zip(chain.from_iterable(groups), chain.from_iterable(totals), strict=True)
     total_of = {id(worker): total for (worker, _, _), total in pairs}
@@ -150,8 +150,6 @@ def fastest_prefill(problem: Problem, prefill: Pool, tally: Tally) -> Pool:
     ttft = prefill.latency_ms * PREFILL_QUEUE
     within = ttft < problem.ttft_ms
     tally.counts[Reason.TTFT] += int((~within).sum())
-    if ttft.size:
-        tally.nearest[0] = min(tally.nearest[0], float(ttft.min()))
     rows = np.flatnonzero(within)
     pool = prefill.take(rows)
     # Of equal rates the smaller batch: it answers sooner.
@@ -160,6 +158,25 @@ def fastest_prefill(problem: Problem, prefill: Pool, tally: Tally) -> Pool:
     first = np.ones(order.size, bool)
     first[1:] = (np.diff(group, axis=1) != 0).any(axis=0)
     return pool.take(order[first])
+
+
+def note_nearest(problem: Problem, prefill: Pool, decode: Pool, equal_tp: bool, tally: Tally) -> None:
+    """Nothing; notes how near to the targets any pair of a prefill and a decode worker that fits comes."""
+    targets = np.array([problem.ttft_ms, problem.tpot_ms])
+    for index in np.unique(decode.index):
+        rows = decode.index == index
+        first = np.flatnonzero(rows)[0]
+        fits = prefill.gpus + decode.gpus[first] <= problem.replica_limit
+        fits &= (prefill.tp == decode.tp[first]) | (not equal_tp)
+        if not fits.any():
+            continue
+        pair = np.array([prefill.latency_ms[fits].min() * PREFILL_QUEUE, decode.latency_ms[rows].min()])
+        own = np.full(7, np.inf)
+        own[:2] = pair
+        own[2] = pair[0] if pair[1] <= targets[1] else np.inf
+        own[3] = pair[1] if pair[0] <= targets[0] else np.inf
+        own[4:] = (pair / targets).max(), *pair
+        tally.add(Tally(nearest=own))
 
 
 def match(problem: Problem, prefill: Pool, decode: Pool, equal_tp: bool) -> Matches:

@@ -166,4 +166,6 @@ def read_point(raw: Mapping[str, Any], defaults: Point | None = None) -> Point:
         if name not in FIELDS:
             raise ConfigError("is not a field of an estimate", field=str(key), hint=f"known: {', '.join(FIELDS)}")
         values[name] = tuple(value) if isinstance(value, list) else value
-    return replace(defaults, **values) if defaults else Point(**values)
+    if defaults:
+        return replace(defaults, **values)
+    return Point(**{"model": "", "system": "", **values})

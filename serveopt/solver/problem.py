@@ -5,6 +5,7 @@ Names and units are those of the field (design.md section 4): tokens, millisecon
 """
 
 import math
+import os
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -77,7 +78,7 @@ class Problem:
     attention_backend: str | None = None
     strict_sla: bool = False
     systems_paths: tuple[str, ...] = ("default",)
-    threads: int = 2
+    threads: int | None = None  # None: one per core this process may use
 
     def __post_init__(self) -> None:
         for name in ("model", "system"):
@@ -101,8 +102,12 @@ class Problem:
     def _check_limits(self) -> None:
         check_int("top_n", self.top_n, 1, 10_000)
         check_int("max_prefill_batch", self.max_prefill_batch, 1, 4096)
-        check_int("threads", self.threads, 1, 1024)
-        optional = (("max_gpus_per_replica", MAX_GPUS), ("max_batch", MAX_TOKENS), ("max_ctx_tokens", MAX_TOKENS))
+        optional = (
+            ("max_gpus_per_replica", MAX_GPUS),
+            ("max_batch", MAX_TOKENS),
+            ("max_ctx_tokens", MAX_TOKENS),
+            ("threads", 1024),
+        )
         for name, high in optional:
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), 1, high)
@@ -126,6 +131,13 @@ class Problem:
     def replica_limit(self) -> int:
         """GPUs that one replica may span."""
         return min(self.max_gpus_per_replica or 128, self.total_gpus)
+
+    @property
+    def worker_threads(self) -> int:
+        """Threads of the sweep."""
+        if self.threads is not None:
+            return self.threads
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, ready for JSON."""

@@ -51,7 +51,8 @@ def pareto_rows(problem: "Problem", agg: "pl.DataFrame", disagg: "pl.DataFrame")
         if problem.strict_sla:
             frame = frame.filter(pl.col("tpot_ms") <= problem.tpot_ms)
         named = frame.with_columns(pl.lit(mode).alias("serving_mode"), labels[mode].alias("label"))  # type: ignore[union-attr]
-        x, y = named["tokens_s_user"].to_numpy(), named["tokens_s_gpu_cluster"].to_numpy()
+        # Copies: polars hands out read-only views, which are another type to a compiled kernel.
+        x, y = np.array(named["tokens_s_user"]), np.array(named["tokens_s_gpu_cluster"])
         order = np.lexsort((-y, -x))
         keep = np.zeros(order.size, bool)
         mark_front(order, x, y, keep)

@@ -15,6 +15,7 @@ TARGETS_MS = (*range(1, 20), *range(20, 300, 5))
 PREFILL_KEPT = 32
 DECODE_KEPT = 16
 MOST_WORKERS = 32
+SAME = 1e-9  # relative difference below which rates are equal
 
 
 def match_reference(problem: Problem, prefill: Pool, decode: Pool, equal_tp: bool) -> Matches:
@@ -56,7 +57,8 @@ def best_pair(
         gpus = x * prefill.gpus[p] + y * decode.gpus[row]
         rate = np.minimum(x * prefill.rate_rps[p] * PREFILL_LOSS, y * decode.rate_rps[row] * DECODE_LOSS) / gpus
         rate = np.where(np.isin(gpus, replicas), rate, 0.0)
-        at = int(rate.argmax())
+        # The same ratio of workers gives the same rate but for rounding: the first of equals is the smallest replica.
+        at = int((rate >= rate.max() * (1.0 - SAME)).argmax())
         if rate.flat[at] > best[0]:
             best = (float(rate.flat[at]), p, at % MOST_WORKERS + 1, at // MOST_WORKERS + 1)
     return best

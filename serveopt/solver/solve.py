@@ -14,7 +14,7 @@ from serveopt.errors import ConfigError, MissingTable, NoFeasible
 from serveopt.kernels.records import REASON_TEXT, Reason
 from serveopt.solver.engine import QUANT_FIELDS, Engine, EngineQuery, check_context, open_engine
 from serveopt.solver.events import OnEvent, Progress, ignore
-from serveopt.solver.match import fastest_prefill, match, price_decode, price_prefill
+from serveopt.solver.match import fastest_prefill, match, note_nearest, price_decode, price_prefill
 from serveopt.solver.pools import DECODE_LOSS, PREFILL_LOSS
 from serveopt.solver.problem import BACKENDS, Problem
 from serveopt.solver.rank import order_rows, pareto_rows, rank_rows
@@ -133,10 +133,9 @@ def search_pools(
     on_event(Progress(stage, 2, 3, prefill.index.size + decode.index.size))
     tally.counts[Reason.PRICED] += prefill.index.size + decode.index.size
     tally.counts[Reason.TPOT] += int((decode.latency_ms > problem.tpot_ms).sum())
-    if decode.latency_ms.size:
-        tally.nearest[1] = min(tally.nearest[1], float(decode.latency_ms.min()))
     fastest = fastest_prefill(problem, prefill, tally)
     equal_tp = workers[0].engine.backend.equal_tp_pools if workers else False
+    note_nearest(problem, prefill, decode, equal_tp, tally)
     if problem.space == "reference":
         matches = match_reference(problem, prefill, decode, equal_tp)
     else:

@@ -17,7 +17,7 @@ from serveopt.solver.problem import Problem
 from serveopt.solver.worker import Shape, Worker, most_sequences
 
 DEFAULT_CTX_TOKENS = 8192  # what engines schedule by default; larger budgets are the user's choice
-FRONT_REACH = 4.0  # the front is followed to this multiple of the TPOT target
+FRONT_REACH = 2.0  # the front is followed to this multiple of the TPOT target
 REFERENCE_TP = (1, 2, 4, 8)
 REFERENCE_RACK_TP = (*REFERENCE_TP, 16)
 REFERENCE_AGG_BATCHES = np.array(
@@ -80,7 +80,7 @@ def context_budgets(problem: Problem) -> np.ndarray:
 def batches(problem: Problem, worker: Worker, memory: Memory, grid: np.ndarray) -> np.ndarray:
     """int64[n]: batches per rank that the KV cache can hold; ``grid`` is used in the reference space.
 
-    The exhaustive space ends where a decode step alone takes four times the TPOT target: no larger batch can be
+    The exhaustive space ends where a decode step alone takes twice the TPOT target: no larger batch can be
     ranked, and the front is not followed further down.
     """
     most = most_sequences(memory)

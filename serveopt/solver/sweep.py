@@ -45,19 +45,21 @@ class LayoutFront:
 
 @dataclass
 class Tally:
-    """What was priced and what was rejected; ``nearest`` ms: TTFT, TPOT, TTFT within TPOT, TPOT within TTFT.
+    """What was priced and what was rejected; ``nearest`` float64[7] as in kernels.aggregate.tally_block.
 
     The nearest misses of the aggregated sweep are only kept when asked for: they cost as much as the pricing.
     """
 
     counts: np.ndarray = field(default_factory=lambda: np.zeros(REASONS, np.int64))
-    nearest: np.ndarray = field(default_factory=lambda: np.full(4, np.inf))
+    nearest: np.ndarray = field(default_factory=lambda: np.full(7, np.inf))
     layouts: dict[str, str] = field(default_factory=dict)  # layout that cannot be priced -> why
 
     def add(self, other: "Tally") -> None:
         """Nothing; takes in another tally."""
         self.counts += other.counts
-        self.nearest = np.minimum(self.nearest, other.nearest)
+        self.nearest[:4] = np.minimum(self.nearest[:4], other.nearest[:4])
+        if other.nearest[4] < self.nearest[4]:
+            self.nearest[4:] = other.nearest[4:]
         self.layouts |= other.layouts
 
 
@@ -143,7 +145,7 @@ def sweep_workers(
         if not planned:
             tally.counts[Reason.MEMORY] += 1
     parts: list[list[np.ndarray]] = [[] for _ in workers]
-    with ThreadPoolExecutor(problem.threads) as pool:
+    with ThreadPoolExecutor(problem.worker_threads) as pool:
         results = pool.map(lambda task: run_task(workers[task.index], shape, work, task, diagnose), tasks)
         for done, (task, (front, part)) in enumerate(zip(tasks, results, strict=True), 1):
             parts[task.index].append(front)

@@ -34,7 +34,7 @@ def kernel_calls() -> list[tuple[str, Callable[[], object]]]:
     budgets = records.Budgets(ints, points, ints, points, points, 0 * ints)
     front = np.zeros((aggregate.FRONT_ROWS, 4))
     serving = records.Serving(steps, budgets, work, scheduler)
-    counts, nearest = np.zeros(records.REASONS, np.int64), np.full(4, np.inf)
+    counts, nearest = np.zeros(records.REASONS, np.int64), np.full(7, np.inf)
     cluster, best = np.array([2, 2, 2, 2], np.int64), np.zeros((1, 3), np.int64)
     allowed, keep = np.ones((1, 1), bool), np.zeros(1, bool)
     return [
@@ -43,10 +43,6 @@ def kernel_calls() -> list[tuple[str, Callable[[], object]]]:
         ("decode attention", lambda: attention.fill_decode_attention(grid, roof, 1.0, ints, ints, points, out[:1])),
         ("curves", lambda: curves.fill_curve_points(lines, points, np.zeros((1, 1)))),
         ("curve sums", lambda: curves.tabulate_sum(lines, out)),
-        (
-            "pricing",
-            lambda: aggregate.price_block(serving, 1, 0, np.zeros((2, 1)), np.zeros((3, 1))),
-        ),
         ("memory", lambda: aggregate.check_memory(memory, 1.0, 1.0)),
         (
             "sweep",

@@ -21,6 +21,7 @@ from serveopt.solver.operators.pricing import shape_key
 
 DECODE_STRIDE = 32  # decode steps priced once
 BF16_BYTES = 2
+FEWEST_BATCHES = 8  # looked at however slow a step is: what comes nearest to the target may have to be said
 ATTENTION = (ops.ContextAttention, ops.GenerationAttention)
 TP_STEPS = (1, 2, 4, 8)
 
@@ -160,14 +161,14 @@ class Worker:
         return self.at_tokens("generation", batches).sum(axis=0) + attention
 
     def largest_batch(self, shape: Shape, most: int, limit_ms: float) -> int:
-        """The largest batch up to ``most`` whose decode step takes at most ``limit_ms``; 0 when none does."""
+        """The largest batch up to ``most`` whose decode step takes at most ``limit_ms``, but no fewer than eight."""
         doubled = 2 ** np.arange(int(most).bit_length())
         slow = np.flatnonzero(self.step_ms(shape, doubled) > 2.0 * limit_ms)
         if slow.size:
             # Steps are not strictly monotone in the batch, but a factor of two at a doubling is beyond any dip.
             most = min(most, int(doubled[slow[0]]))
         within = np.flatnonzero(self.step_ms(shape, np.arange(1, most + 1)) <= limit_ms) if most else np.zeros(0, int)
-        return int(within[-1]) + 1 if within.size else 0
+        return max(int(within[-1]) + 1 if within.size else 0, min(most, FEWEST_BATCHES))
 
     def prefill_ms(self, shape: Shape, batches: np.ndarray) -> np.ndarray:
         """float64[n]: ms of a prefill step of each batch of whole prompts."""

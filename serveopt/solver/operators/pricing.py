@@ -33,6 +33,7 @@ class Pricing:
         self._gemms: dict[str, gemm.GemmTable] = {}
         self._curves: dict[Any, TokenCurve] = {}
         self._slices: dict[Any, attention.AttentionSlice] = {}
+        self._lanes: dict[str, tuple[str, ...]] = {}
         self.decode_memo: dict[Any, np.ndarray] = {}  # decode attention at batches 1 .. n, see Worker
 
     def token_curve(self, operator: ops.TokenOperator) -> TokenCurve:
@@ -50,10 +51,10 @@ class Pricing:
         if key not in self._slices:
             name = "context_attention" if isinstance(operator, ops.ContextAttention) else "generation_attention"
             table = self.require(name)
-            lanes = attention_lanes(
-                table, self.database.backend, self.database.version, self.system.sm_version, self.attention_backend
-            )
-            self._slices[key] = attention.read_slice(table, self.system, operator, lanes)
+            if name not in self._lanes:
+                place = (self.database.backend, self.database.version, self.system.sm_version)
+                self._lanes[name] = attention_lanes(table, *place, self.attention_backend)
+            self._slices[key] = attention.read_slice(table, self.system, operator, self._lanes[name])
         return self._slices[key]
 
     def require(self, name: str) -> Table:

@@ -40,4 +40,12 @@ def static_fp8_curve(
     for curve in passes:
         latency = latency - np.interp(knots, curve.tokens, curve.latency_ms)
     bound = gemm_bound_ms(system, "fp8_static", knots, float(n), float(k))
+    above = latency - bound
+    crossed = np.flatnonzero(above[:-1] * above[1:] < 0)
+    if crossed.size:
+        # The curve bends where it meets the roofline: between knots, so a knot is put there.
+        share = above[crossed] / (above[crossed] - above[crossed + 1])
+        knots = np.insert(knots, crossed + 1, knots[crossed] + share * np.diff(knots)[crossed])
+        latency = np.insert(latency, crossed + 1, latency[crossed] + share * np.diff(latency)[crossed])
+        bound = gemm_bound_ms(system, "fp8_static", knots, float(n), float(k))
     return TokenCurve(knots, np.maximum(latency, bound), "estimated")

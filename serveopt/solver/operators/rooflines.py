@@ -8,7 +8,6 @@ import numpy as np
 from serveopt.perfdata.quant_modes import GEMM_MODES
 from serveopt.perfdata.systems import SystemSpec
 
-
 Size = np.ndarray | float
 
 
