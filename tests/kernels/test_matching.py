@@ -1,0 +1,79 @@
+"""Pool matching equals a search over every prefill row and every x and y."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serveopt.kernels.matching import match_pools
+from tests import oracle
+
+BOUNDED = settings(max_examples=60, deadline=None)
+# Rates from a small set make ties likely.
+RATE = st.one_of(st.sampled_from([0.5, 1.0, 1.5, 2.0, 3.0]), st.floats(0.1, 20))
+ROWS = st.lists(st.tuples(RATE, st.integers(1, 4)), min_size=1, max_size=4)
+CLUSTER = st.tuples(st.integers(1, 16), st.integers(1, 16), st.integers(1, 9), st.integers(1, 9)).map(
+    lambda c: (c[0], min(c[0], c[1]), c[2], c[3])
+)
+
+
+def run_match(
+    prefill: list[tuple[float, int]], decode: list[tuple[float, int]], allowed: np.ndarray, cluster: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """(prefill row, x, y per decode row; cluster rates; pairs decided)."""
+    index, value = np.zeros((len(decode), 3), np.int64), np.zeros(len(decode))
+    sides = [
+        (np.array([row[0] for row in rows]), np.array([row[1] for row in rows], np.int64)) for rows in (prefill, decode)
+    ]
+    decided = match_pools(*sides, allowed, np.array(cluster, np.int64), index, value)
+    return index, value, int(decided)
+
+
+@given(ROWS, ROWS, CLUSTER, st.data())
+@BOUNDED
+def test_equals_brute_force(
+    prefill: list, decode: list, cluster: tuple[int, int, int, int], data: st.DataObject
+) -> None:
+    """The best cluster rate, the fewest GPUs that reach it, and how many pairs that decided."""
+    flags = data.draw(st.lists(st.booleans(), min_size=len(prefill) * len(decode), max_size=len(prefill) * len(decode)))
+    allowed = np.array(flags).reshape(len(prefill), len(decode))
+    index, value, decided = run_match(prefill, decode, allowed, cluster)
+    pairs = 0
+    for d, row in enumerate(decode):
+        usable = [prefill[p] for p in np.flatnonzero(allowed[:, d])]
+        best, gpus, count = oracle.match_pools(usable, row, cluster)
+        pairs += count
+        assert value[d] == pytest.approx(best, rel=1e-11)
+        p, x, y = index[d].tolist()
+        if best == 0:
+            assert p == -1
+            continue
+        assert allowed[p, d]
+        assert x * prefill[p][1] + y * row[1] == gpus
+        assert min(x * prefill[p][0], y * row[0]) * (cluster[0] // gpus) == value[d]
+    assert decided == pairs
+
+
+@given(ROWS, ROWS, st.integers(2, 12))
+@BOUNDED
+def test_more_gpus_never_serve_less(prefill: list, decode: list, total: int) -> None:
+    """A cluster contains every smaller one."""
+    allowed = np.ones((len(prefill), len(decode)), bool)
+    small = run_match(prefill, decode, allowed, (total, total, total, total))[1]
+    large = run_match(prefill, decode, allowed, (total + 1, total + 1, total + 1, total + 1))[1]
+    assert (large >= small * (1 - 1e-11)).all()
+
+
+def test_leftover_gpus_count() -> None:
+    """Five GPUs hold two replicas of two, or one of four and nothing of the fifth."""
+    index, value, _ = run_match([(1.0, 1)], [(1.0, 1)], np.ones((1, 1), bool), (5, 5, 5, 5))
+    assert value[0] == pytest.approx(2.0)
+    assert index[0].tolist() == [0, 1, 1]
+
+
+def test_nothing_fits() -> None:
+    """Two workers need two GPUs."""
+    index, value, decided = run_match([(1.0, 1)], [(1.0, 1)], np.ones((1, 1), bool), (1, 1, 1, 1))
+    assert index[0, 0] == -1
+    assert value[0] == 0
+    assert decided == 0

@@ -1,0 +1,227 @@
+"""Slow plain-Python twins of every kernel, written from the equations of the specifications and not from the kernels.
+
+Measured grids are nested dicts ``{outer: {middle: {last: ms}}}``, fronts are lists of tuples, searches are nested
+loops. Sources: specs/op_model.md 1.1, 2.2 and 2.3; specs/search_model.md 2.4, 3, 4.2 and 4.4. What ``strict_chunks``
+adds is documented in kernels/aggregate.py and solver/budgets.py.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
+
+from serveopt.kernels.records import CONTEXT_ATTENTION, Memory, Reason, Roofline, Scheduler, Workload
+
+Leaves = dict[float, dict[float, dict[float, float]]]
+Bound = Callable[[tuple[float, ...]], float]
+
+
+# Grids (op_model.md 1.1)
+
+
+def bound_ms(roof: Roofline, point: tuple[float, ...]) -> float:
+    """Speed-of-light ms at (heads, prompt, batch) in prefill and (heads, batch, length) in decode."""
+    heads, kv = point[0], roof.kv_heads or point[0]
+    h, w = roof.head_dim, roof.window
+    if roof.kind == CONTEXT_ATTENTION:
+        s, b = point[1:]
+        ops = 4 * b * s * w * heads * h if w > 0 and s > w else 2 * b * s * s * heads * h
+        moved = 4 * b * heads * s * h + roof.kv_bytes * 2 * b * kv * s * h
+    else:
+        b, s = point[1:]
+        length = min(s - 1, w) if w > 0 else s - 1
+        ops = 4 * b * heads * h * length
+        moved = b * (4 * heads * h + 2 * kv * length * h * roof.kv_bytes)
+    return max(ops / roof.flops, moved / roof.mem_bw_b_s) * 1e3
+
+
+def resolve(node: dict | float, bound: Bound, point: tuple[float, ...], axis: int, root_axis: int) -> float | None:
+    """The value at ``point`` below ``node``; None outside what was measured."""
+    if not isinstance(node, dict):
+        return node
+    query = point[axis]
+    if query in node:
+        return resolve(node[query], bound, point, axis + 1, root_axis)
+    if not min(node) < query < max(node):
+        return None
+    low, high = max(key for key in node if key < query), min(key for key in node if key > query)
+    values = {key: resolve(node[key], bound, point, axis + 1, root_axis) for key in (low, high)}
+    found = {key: value for key, value in values.items() if value is not None}
+    if len(found) == 2:
+        w = (query - low) / (high - low)
+        if axis == root_axis:
+            return ((1 - w) * math.sqrt(found[low]) + w * math.sqrt(found[high])) ** 2
+        return (1 - w) * found[low] + w * found[high]
+    for key, value in found.items():
+        return value * bound(point) / bound((*point[:axis], key, *point[axis + 1 :]))
+    return None
+
+
+def leaf_distances(leaves: Leaves, bound: Bound, point: tuple[float, ...]) -> list[tuple[float, float]]:
+    """(distance in log2 space, efficiency) of every measurement, nearest first."""
+    rows = []
+    for a, inner in leaves.items():
+        for b, last in inner.items():
+            for c, latency in last.items():
+                squares = [(math.log2(key) - math.log2(q)) ** 2 for key, q in zip((a, b, c), point, strict=True)]
+                if latency > 0 and bound((a, b, c)) > 0:
+                    rows.append((math.sqrt(sum(squares)), bound((a, b, c)) / latency))
+    return sorted(rows)
+
+
+def held_efficiency(leaves: Leaves, bound: Bound, point: tuple[float, ...]) -> float:
+    """Tapered inverse-distance mean of the efficiency of the four nearest measurements."""
+    rows = leaf_distances(leaves, bound, point)
+    reach = rows[4][0] if len(rows) > 4 else math.inf
+    weights = []
+    for distance, _ in rows[:4]:
+        if math.isinf(reach):
+            weights.append(1 / (distance**2 + 1e-12))
+        else:
+            weights.append((max(reach - distance, 0) / (reach * distance + 1e-12)) ** 2)
+    if not any(weights):
+        weights = [1.0] * len(weights)
+    return sum(w * row[1] for w, row in zip(weights, rows, strict=False)) / sum(weights)
+
+
+def grid_ms(leaves: Leaves, bound: Bound, point: tuple[float, ...], root_axis: int = -1) -> float:
+    """Latency on a ragged grid: interpolated where measured, held efficiency outside."""
+    value = resolve(leaves, bound, point, 0, root_axis)
+    return bound(point) / held_efficiency(leaves, bound, point) if value is None else value
+
+
+# Attention (op_model.md 2.2 and 2.3, search_model.md 3)
+
+
+def prefill_attention(leaves: Leaves, bound: Bound, heads: float, lengths: tuple[int, int], prompts: int) -> float:
+    """Prefill attention of ``prompts`` prompts; ``lengths`` new tokens and cached prefix. No prompts cost nothing."""
+    if prompts == 0:
+        return 0.0
+    full, prefix = sum(lengths), lengths[1]
+    return grid_ms(leaves, bound, (heads, full, prompts), root_axis=1) * (full**2 - prefix**2) / full**2
+
+
+def decode_attention(leaves: Leaves, bound: Bound, heads: float, batch: float, length: int) -> float:
+    """Decode attention at a nominal length: the mean over five lengths around it."""
+    low = max(1, int(0.9 * length))
+    high = max(low, int(1.1 * length))
+    return sum(grid_ms(leaves, bound, (heads, batch, low + (high - low) * i // 4)) for i in range(5)) / 5
+
+
+# Curves
+
+
+def curve_ms(knots: Sequence[tuple[float, float]], tokens: float) -> float:
+    """A piecewise-linear curve whose end segments run on."""
+    if len(knots) == 1:
+        return knots[0][1]
+    upper = next((i for i in range(1, len(knots)) if tokens < knots[i][0]), len(knots) - 1)
+    (x0, y0), (x1, y1) = knots[upper - 1], knots[upper]
+    return y0 + (y1 - y0) * (tokens - x0) / (x1 - x0)
+
+
+# Aggregated serving (search_model.md 4.2)
+
+
+def decoding_requests(work: Workload, scheduler: Scheduler, batch: int, budget: int) -> int:
+    """Requests that decode in a mixed step."""
+    if batch == 1:
+        return 0
+    waves = math.ceil(work.isl * batch / budget)
+    if scheduler.spread_decode and waves >= work.osl:
+        return max(1, int(batch // (waves / work.osl)))
+    return max(1, batch - math.ceil(budget / work.isl))
+
+
+def queue_factor(scheduler: Scheduler, batch: int, waves: int) -> float:
+    """What waiting makes of a request's prefill."""
+    if scheduler.log_queue:
+        return 1.0 if batch <= 1 else min(1 + math.log2(batch) / 8, 2)
+    return min(2 + (waves - 3) / 20, 4)
+
+
+def schedule(scheduler: Scheduler, osl: int, batch: int, waves: int) -> tuple[int, int, int]:
+    """(mixed steps, decode steps, mixed steps in the mean TPOT) of one wave."""
+    if batch == 1:
+        return 1, max(osl - 1, 0), 0
+    if waves >= osl:
+        return waves, 0, waves
+    return waves, osl - waves, max(1, waves - scheduler.mixed_steps_hidden)
+
+
+def price(
+    work: Workload, scheduler: Scheduler, batch: int, budget: int, steps: tuple[float, float]
+) -> tuple[float, float, float]:
+    """(TTFT ms, TPOT ms, tokens/s of one rank group); ``steps`` are the mixed and the decode step in ms."""
+    mixed, decode = steps
+    waves, chunks = math.ceil(work.isl * batch / budget), math.ceil(work.isl / budget)
+    n_mixed, n_decode, counted = schedule(scheduler, work.osl, batch, waves)
+    ttft = (mixed * chunks + scheduler.overhead_ms) * queue_factor(scheduler, batch, waves)
+    if scheduler.strict_chunks and chunks > 1:
+        ttft = max(ttft, max(waves - (work.osl - 1), 0) * mixed)
+        n_mixed = chunks if batch == 1 else n_mixed
+    tpot = (mixed * counted + decode * n_decode) / (counted + n_decode) if counted + n_decode else 0.0
+    rate = 1000 / (n_mixed * mixed + n_decode * decode) * batch * (work.osl - 1)
+    if scheduler.capped:
+        rate = min(rate, batch * (work.osl - 1) * 1000 / (ttft + tpot * (work.osl - 1)))
+    return ttft, tpot, rate
+
+
+def budget_attention(attention_ms: float, isl: int, budget: int, strict: bool) -> float:
+    """Prefill attention of one step; ``attention_ms`` is that of the ceil(budget / isl) whole prompts it touches."""
+    if strict:
+        return attention_ms * budget / (isl * math.ceil(budget / isl))
+    return attention_ms / math.ceil(isl / budget)
+
+
+def check_memory(memory: Memory, tokens: float, sequences: float) -> Reason:
+    """Whether a worker has room (search_model.md 2.4): capacity first, then the share that the KV cache may take."""
+    activations = max(memory.per_token * max(tokens, memory.tokens_floor), memory.floor)
+    cache = memory.per_sequence * sequences
+    if memory.fixed + activations + cache >= memory.capacity:
+        return Reason.MEMORY
+    if cache > memory.capacity * memory.share - (memory.fixed + activations) * memory.taken:
+        return Reason.KV_CACHE
+    return Reason.PRICED
+
+
+def possible(isl: int, batch: int, budget: int) -> bool:
+    """Whether a step leaves room for a decode beside its prompts; a batch of one needs none."""
+    return batch - math.ceil(budget / isl) >= (0 if batch == 1 else 1)
+
+
+def step_tokens(isl: int, batch: int, budget: int) -> int:
+    """Tokens in flight in a mixed step, as memory counts them."""
+    return budget + (0 if batch == 1 else batch - math.ceil(budget / isl))
+
+
+# Fronts and pools
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> set[tuple[float, float]]:
+    """The distinct points that no other one beats, both coordinates maximised."""
+
+    def beaten(a: tuple[float, float]) -> bool:
+        return any(b[0] >= a[0] and b[1] >= a[1] and b != a for b in points)
+
+    return {point for point in points if not beaten(point)}
+
+
+def slow_front(candidates: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """(TPOT, tokens/s) pairs with no faster and more productive one, in order of TPOT."""
+    return sorted((-x, y) for x, y in pareto([(-tpot, rate) for tpot, rate in candidates]))
+
+
+def match_pools(
+    prefill: Sequence[tuple[float, int]], decode: tuple[float, int], cluster: tuple[int, int, int, int]
+) -> tuple[float, int, int]:
+    """(cluster requests/s, GPUs per replica, pairs) over all x and y for one decode row; rows are (rate, GPUs)."""
+    total, limit, most_x, most_y = cluster
+    found = []
+    for (rate, gpus), x, y in product(prefill, range(1, most_x + 1), range(1, most_y + 1)):
+        replica = x * gpus + y * decode[1]
+        if replica <= limit:
+            found.append((min(x * rate, y * decode[0]) * (total // replica), replica))
+    best = max((value for value, _ in found), default=0.0)
+    # The same ratio of workers gives the same rate but for rounding.
+    fewest = min((replica for value, replica in found if value >= best * (1 - 1e-12)), default=0)
+    return best, fewest, len(found)

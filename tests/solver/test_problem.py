@@ -1,0 +1,209 @@
+"""Validation at the door: every wrong value names its field, and points take the names of existing scripts."""
+
+from typing import Any
+
+import pytest
+
+from serveopt.errors import ConfigError
+from serveopt.solver.point import Point, read_point
+from serveopt.solver.problem import FIELDS, Problem
+
+GOOD: dict[str, Any] = {"model": "Qwen/Qwen3-8B", "system": "h100_sxm", "total_gpus": 8}
+PLACE = {"model": GOOD["model"], "system": GOOD["system"]}
+COUNTS = (0, -1, 1.5, "2", True, None)
+NUMBERS = (0, -1.0, float("nan"), float("inf"), "2", True)
+
+PROBLEM_FAULTS: dict[str, tuple[Any, ...]] = {
+    "model": ("", "  ", None, 7),
+    "system": ("", "  ", None, 7),
+    "total_gpus": (*COUNTS, 65_537),
+    "backend": ("tgi", "", None),
+    "isl": (*COUNTS, 10_000_001),
+    "osl": (*COUNTS, 10_000_001),
+    "prefix_len": (-1, 1.5, "2", True, 4000, 5000),
+    "ttft_ms": NUMBERS,
+    "tpot_ms": NUMBERS,
+    "serving_mode": ("both", "", None),
+    "space": ("small", "", None),
+    "cost_model": ("peer", ""),
+    "top_n": (*COUNTS, 10_001),
+    "max_gpus_per_replica": COUNTS[:-1],
+    "max_prefill_batch": (*COUNTS, 4097),
+    "max_batch": COUNTS[:-1],
+    "max_ctx_tokens": COUNTS[:-1],
+    "free_gpu_memory_fraction": (*NUMBERS, 1.01),
+    "max_seq_len": (0, 4999, 1.5, "6000", True),
+    "gemm_quant": ("fp7", ""),
+    "moe_quant": ("fp7", ""),
+    "fmha_quant": ("fp7", ""),
+    "kv_quant": ("fp7", ""),
+    "comm_quant": ("fp7", ""),
+    "threads": (*COUNTS[:-1], 1025),
+}
+POINT_FAULTS: dict[str, tuple[Any, ...]] = {
+    "model": ("", None),
+    "system": ("", None),
+    "backend": ("auto", "tgi", None),
+    "mode": ("both", None),
+    "cost_model": ("peer", ""),
+    "isl": COUNTS,
+    "osl": COUNTS,
+    "prefix_len": (-1, 1024, 1.5, True),
+    "batch": COUNTS,
+    "ctx_tokens": COUNTS[:-1],
+    "max_seq_len": COUNTS[:-1],
+    "free_gpu_memory_fraction": (*NUMBERS, 1.01),
+    "gemm_quant": ("fp7",),
+    "moe_quant": ("fp7",),
+    "fmha_quant": ("fp7",),
+    "kv_quant": ("fp7",),
+    "comm_quant": ("fp7",),
+} | {
+    f"{pool}{degree}": COUNTS[:-1]
+    for pool in ("", "prefill_", "decode_")
+    for degree in ("tp", "pp", "attn_dp", "moe_tp", "moe_ep", "cp", "batch", "workers")
+    if f"{pool}{degree}" not in ("batch", "workers")
+}
+DISAGG = {"mode": "disagg", "prefill_batch": 1, "prefill_workers": 2, "decode_batch": 8, "decode_workers": 1}
+
+
+def cases(faults: dict[str, tuple[Any, ...]]) -> list[Any]:
+    """One parameter per field and wrong value."""
+    return [pytest.param(field, value, id=f"{field}-{value!r}") for field, values in faults.items() for value in values]
+
+
+def check_message(error: ConfigError, field: str) -> None:
+    """Nothing; the field is named and the message is one line."""
+    assert error.field == field
+    assert error.message
+    assert "\n" not in error.message
+    assert error.exit_code == 2
+
+
+@pytest.mark.parametrize(("field", "value"), cases(PROBLEM_FAULTS))
+def test_wrong_problems_name_the_field(field: str, value: Any) -> None:
+    """Every field has a range, and values of the wrong type are outside of it."""
+    with pytest.raises(ConfigError) as caught:
+        Problem(**{**GOOD, field: value})
+    check_message(caught.value, field)
+
+
+def test_every_problem_field_is_covered() -> None:
+    """A new field comes with its faults, or is known to be checked where data is at hand."""
+    later = {"backend_version", "decode_system", "attention_backend", "strict_sla", "systems_paths"}
+    assert set(FIELDS) - later == set(PROBLEM_FAULTS)
+
+
+@pytest.mark.parametrize(("field", "value"), cases(POINT_FAULTS))
+def test_wrong_points_name_the_field(field: str, value: Any) -> None:
+    """The same for one point."""
+    with pytest.raises(ConfigError) as caught:
+        Point(**{**PLACE, field: value})
+    check_message(caught.value, field)
+
+
+@pytest.mark.parametrize("field", [name for name in DISAGG if name != "mode"])
+def test_pools_need_workers_and_batches(field: str) -> None:
+    """A pair of pools has no defaults."""
+    with pytest.raises(ConfigError) as caught:
+        Point(**PLACE, **{**DISAGG, field: None})
+    check_message(caught.value, field)
+
+
+def test_defaults() -> None:
+    """The question of the README, and what follows from it."""
+    problem = Problem(**GOOD)
+    assert (problem.isl, problem.osl, problem.ttft_ms, problem.tpot_ms) == (4000, 1000, 2000.0, 30.0)
+    assert problem.pricing == "measured"
+    assert Problem(**GOOD, space="reference").pricing == "reference"
+    assert Problem(**GOOD, space="reference", cost_model="measured").pricing == "measured"
+
+
+@pytest.mark.parametrize(("total", "most", "expected"), [(8, None, 8), (500, None, 128), (8, 4, 4), (8, 16, 8)])
+def test_replica_limit(total: int, most: int | None, expected: int) -> None:
+    """A replica never spans more than the cluster."""
+    assert Problem(**{**GOOD, "total_gpus": total}, max_gpus_per_replica=most).replica_limit == expected
+
+
+def test_problem_is_frozen_and_json() -> None:
+    """A question does not change once asked, and can be written down."""
+    problem = Problem(**GOOD)
+    with pytest.raises(AttributeError):
+        problem.isl = 5  # type: ignore[misc]
+    assert problem.as_dict()["systems_paths"] == ["default"]
+    assert Problem(**{**problem.as_dict(), "systems_paths": ("default",)}) == problem
+
+
+def test_point_takes_names_of_existing_scripts() -> None:
+    """Each synonym is its field, with and without a pool in front."""
+    raw = {
+        "model_path": PLACE["model"],
+        "system_name": PLACE["system"],
+        "backend_name": "vllm",
+        "prefix": 7,
+        "batch_size": 3,
+        "tp_size": 2,
+        "pp_size": 4,
+        "kvcache_quant_mode": "fp8",
+        "gemm_quant_mode": "fp8",
+        "estimate_mode": "disagg",
+        "prefill_tp_size": 1,
+        "prefill_batch_size": 5,
+        "prefill_num_workers": 6,
+        "decode_bs": 9,
+        "decode_num_workers": 8,
+    }
+    expected = Point(
+        **PLACE, backend="vllm", prefix_len=7, batch=3, tp=2, pp=4, kv_quant="fp8", gemm_quant="fp8", mode="disagg",
+        prefill_tp=1, prefill_batch=5, prefill_workers=6, decode_batch=9, decode_workers=8,
+    )  # fmt: skip
+    assert read_point(raw) == expected
+
+
+@pytest.mark.parametrize(
+    ("synonym", "field"),
+    [
+        ("bs", "batch"), ("dp", "attn_dp"), ("attention_dp_size", "attn_dp"), ("etp", "moe_tp"), ("ep", "moe_ep"),
+        ("moe_tp_size", "moe_tp"), ("moe_ep_size", "moe_ep"), ("cp_size", "cp"),
+    ],
+)  # fmt: skip
+def test_short_synonyms(synonym: str, field: str) -> None:
+    """Short names of degrees."""
+    assert getattr(read_point({**PLACE, synonym: 2}), field) == 2
+
+
+@pytest.mark.parametrize("key", ["tensor_parallel", "prefill_isl", "decode_model", "", "prefill_"])
+def test_unknown_keys_are_named(key: str) -> None:
+    """A typing error is not silently ignored; the hint lists what is known."""
+    with pytest.raises(ConfigError) as caught:
+        read_point({**PLACE, key: 1})
+    check_message(caught.value, key)
+    assert "batch" in caught.value.hint
+
+
+@pytest.mark.parametrize("field", ["model", "system"])
+def test_missing_place_is_a_config_error(field: str) -> None:
+    """A point without model or system says which is missing."""
+    with pytest.raises(ConfigError) as caught:
+        read_point({name: value for name, value in PLACE.items() if name != field})
+    check_message(caught.value, field)
+
+
+def test_defaults_fill_a_point() -> None:
+    """What a file line leaves out comes from the flags; lists become tuples."""
+    defaults = Point(**PLACE, tp=4, batch=7)
+    point = read_point({"tp_size": 2, "systems_paths": ["mine", "default"]}, defaults)
+    assert (point.tp, point.batch, point.systems_paths) == (2, 7, ("mine", "default"))
+
+
+def test_pool_layouts_inherit() -> None:
+    """A pool takes its own degrees and else the shared ones."""
+    point = Point(**PLACE, **DISAGG, tp=4, pp=2, prefill_tp=1)
+    assert point.layout("prefill_")[:2] == (1, 2)
+    assert point.layout("decode_")[:2] == (4, 2)
+    assert point.layout("decode_").n_gpus == 8
+
+
+def test_only_chosen_quantisation_is_passed_on() -> None:
+    """What the user did not set stays the checkpoint's."""
+    assert Point(**PLACE, kv_quant="fp8").quant == (("kv", "fp8"),)
