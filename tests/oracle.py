@@ -129,7 +129,7 @@ def decoding_requests(work: Workload, scheduler: Scheduler, batch: int, budget: 
     waves = math.ceil(work.isl * batch / budget)
     if scheduler.spread_decode and waves >= work.osl:
         return max(1, int(batch // (waves / work.osl)))
-    return max(1, batch - math.ceil(budget / work.isl))
+    return max(1, batch - step_prompts(work.isl, budget, bool(scheduler.strict_chunks)))
 
 
 def queue_factor(scheduler: Scheduler, batch: int, waves: int) -> float:
@@ -160,17 +160,32 @@ def price(
         ttft = max(ttft, max(waves - (work.osl - 1), 0) * mixed)
         n_mixed = chunks if batch == 1 else n_mixed
     tpot = (mixed * counted + decode * n_decode) / (counted + n_decode) if counted + n_decode else 0.0
-    rate = 1000 / (n_mixed * mixed + n_decode * decode) * batch * (work.osl - 1)
+    if scheduler.strict_chunks and work.osl == 1:
+        tpot = 0.0
+    produced = 1000 * batch * scheduler.answer_tokens
+    rate = produced / (n_mixed * mixed + n_decode * decode)
     if scheduler.capped:
-        rate = min(rate, batch * (work.osl - 1) * 1000 / (ttft + tpot * (work.osl - 1)))
+        rate = min(rate, produced / (ttft + tpot * (work.osl - 1)))
     return ttft, tpot, rate
 
 
-def budget_attention(attention_ms: float, isl: int, budget: int, strict: bool) -> float:
-    """Prefill attention of one step; ``attention_ms`` is that of the ceil(budget / isl) whole prompts it touches."""
+def step_prompts(isl: int, budget: int, strict: bool) -> int:
+    """Prompts whose requests do not decode in a mixed step."""
+    return max(1, budget // isl) if strict else math.ceil(budget / isl)
+
+
+def cached_tokens(isl: int, prefix: int, budget: int, strict: bool) -> int:
+    """Tokens of a budget that the prefix cache answers."""
+    return prefix * budget // isl if strict else prefix * (budget // isl)
+
+
+def budget_attention(whole_ms: Sequence[float], isl: int, budget: int, strict: bool) -> float:
+    """Prefill attention of one step; ``whole_ms`` is that of 0, 1, 2 ... whole prompts."""
+    upper = whole_ms[math.ceil(budget / isl)]
     if strict:
-        return attention_ms * budget / (isl * math.ceil(budget / isl))
-    return attention_ms / math.ceil(isl / budget)
+        lower = whole_ms[budget // isl]
+        return lower + (budget / isl - budget // isl) * (upper - lower)
+    return upper / math.ceil(isl / budget)
 
 
 def check_memory(memory: Memory, tokens: float, sequences: float) -> Reason:
@@ -184,14 +199,14 @@ def check_memory(memory: Memory, tokens: float, sequences: float) -> Reason:
     return Reason.PRICED
 
 
-def possible(isl: int, batch: int, budget: int) -> bool:
+def possible(isl: int, batch: int, budget: int, strict: bool) -> bool:
     """Whether a step leaves room for a decode beside its prompts; a batch of one needs none."""
-    return batch - math.ceil(budget / isl) >= (0 if batch == 1 else 1)
+    return batch - step_prompts(isl, budget, strict) >= (0 if batch == 1 else 1)
 
 
-def step_tokens(isl: int, batch: int, budget: int) -> int:
+def step_tokens(isl: int, batch: int, budget: int, strict: bool) -> int:
     """Tokens in flight in a mixed step, as memory counts them."""
-    return budget + (0 if batch == 1 else batch - math.ceil(budget / isl))
+    return budget + (0 if batch == 1 else batch - step_prompts(isl, budget, strict))
 
 
 # Fronts and pools

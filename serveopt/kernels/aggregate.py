@@ -4,7 +4,7 @@ With b requests per rank, a budget of c context tokens per step and prompts of i
 
     S = ceil(isl b / c) mixed steps      each c context tokens and g decoding requests
     D = osl output steps                 of which D - S carry decode only
-    wave = S mixed + (D - S) decode      tokens/s = b (osl - 1) / wave
+    wave = S mixed + (D - S) decode      tokens/s = b osl / wave (reference: osl - 1)
     TTFT = (mixed ceil(isl / c) + overhead) Q        Q: queueing factor of the backend
     TPOT = mean over the steps, some mixed ones hidden by the scheduler's overlap
 
@@ -89,7 +89,7 @@ def price_wave(serving, decode, batch, chunks, waves, mixed, priced):
     size, osl = float(batch), float(work.osl)
     answers = osl - 1.0
     hidden, overhead = float(scheduler.mixed_steps_hidden), scheduler.overhead_ms
-    produced = 1e3 * size * answers
+    produced = 1e3 * size * scheduler.answer_tokens
     by_waves = 0.0 if scheduler.log_queue == 1 else 1.0
     strict = float(scheduler.strict_chunks)
     by_batch = 1.0 if batch <= 1 else min(1.0 + math.log2(size) / 8.0, 2.0)
@@ -111,6 +111,9 @@ def price_wave(serving, decode, batch, chunks, waves, mixed, priced):
             prefill = mixed[j] * (chunks[j] if scheduler.strict_chunks == 1 else 1.0)
             tpot[j] = decode if answers > 0.0 else 0.0
             tokens_s[j] = produced / (prefill + decode * answers)
+    if answers == 0.0 and scheduler.strict_chunks == 1:
+        for j in range(mixed.size):
+            tpot[j] = 0.0
     if scheduler.capped == 1:
         for j in range(mixed.size):
             tokens_s[j] = min(tokens_s[j], produced / (ttft[j] + tpot[j] * answers))

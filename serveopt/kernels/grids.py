@@ -268,7 +268,7 @@ def fill_line(grid, roof, near, point, line, root, out):
     if outside == 0:
         return
     count = int((high - low) * ANCHORS_PER_OCTAVE) + 2
-    if outside <= count:
+    if outside <= count or not high > low:
         for j in range(lasts.size):
             if out[j] < 0.0:
                 at = (point[0], point[1], lasts[j])

@@ -7,7 +7,7 @@ A replica of x prefill workers (rate p each, gp GPUs) and y decode workers (rate
 
 Every pair (x, y) with x gp + y gd <= replica limit is decided; ties go to the replica with fewer GPUs.
 A prefill worker matters only through its rate, so of the prefill rows that meet the TTFT target with the same GPU
-count the fastest dominates the others; the caller passes one row per GPU count. Source: search_model.md 4.4, 6.
+count and tp the fastest dominates the others, and only it is passed. Source: search_model.md 4.4, 6.
 """
 
 from serveopt.kernels.jit import kernel

@@ -73,6 +73,7 @@ class Scheduler(NamedTuple):
     overhead_ms: float  # added to a request's prefill
     log_queue: int  # 1: queue factor 1 + log2(batch) / 8 up to 2; 0: 2 + (steps - 3) / 20 up to 4
     capped: int  # 1: throughput is capped at batch over request latency
+    answer_tokens: float  # tokens of an answer that count as throughput
     strict_chunks: int  # 1: a cut prompt pays for all its chunks and for the wait that its load implies
 
 
@@ -103,7 +104,7 @@ class Budgets(NamedTuple):
 
     ctx_tokens: I64  # int64[m]
     size: F64  # float64[m]: the same, for arithmetic
-    prompts: I64  # int64[m]: prompts that a step touches, ceil(budget / isl)
+    prompts: I64  # int64[m]: prompts in a step, whose requests do not decode in it
     chunks: F64  # float64[m]: steps that one prompt takes, ceil(isl / budget)
     attention_ms: F64  # float64[m]: prefill attention of one step
     cached: I64  # int64[m]: tokens of the budget that the prefix cache answers

@@ -31,7 +31,7 @@ class Backend:
     reserved_tokens: int  # 0: activations follow the tokens of the step
     equal_tp_pools: bool  # prefill and decode workers must use the same tp
 
-    def scheduler(self, layers: int, strict_chunks: bool) -> Scheduler:
+    def scheduler(self, layers: int, answer_tokens: int, strict_chunks: bool) -> Scheduler:
         """The rules as the kernels read them."""
         return Scheduler(
             spread_decode=int(self.spread_decode),
@@ -39,6 +39,7 @@ class Backend:
             overhead_ms=self.overhead_ms_per_layer * layers,
             log_queue=int(self.log_queue),
             capped=int(self.capped),
+            answer_tokens=float(answer_tokens),
             strict_chunks=int(strict_chunks),
         )
 

@@ -3,11 +3,14 @@
 Without chunked prefill a step carries whole prompts. With it, any number of tokens. Two prices of a budget that cuts
 a prompt exist:
 
-    reference    attention(ceil(c / isl) prompts) / ceil(isl / c)
-    measured     attention(ceil(c / isl) prompts) * c / (isl ceil(c / isl))
+    reference    attention(ceil(c / isl) prompts) / ceil(isl / c), ceil(c / isl) requests not decoding,
+                 a cached prefix saved for whole prompts only
+    measured     attention linear in c between whole prompts, floor(c / isl) (at least one) requests not decoding,
+                 a cached prefix saved in proportion
 
-They agree wherever c divides isl or isl divides c. Elsewhere the reference's price of a prompt depends on how its
-boundary falls (half a prompt's attention is free at c = isl - 1), which an exhaustive search would exploit.
+They agree wherever c divides isl and nothing is cached, and wherever isl divides c. Elsewhere the reference's price
+depends on how the boundary of a prompt falls (half a prompt's attention is free at c = isl - 1, a third prompt that
+contributes one token is one decode less at c = 2 isl + 1), which an exhaustive search would exploit.
 """
 
 import numpy as np
@@ -42,20 +45,26 @@ def reference_budgets(isl: int) -> np.ndarray:
     return np.array(sorted({*values, isl, 2 * isl}), np.int64)
 
 
+def step_prompts(cost_model: str, isl: int, ctx_tokens: np.ndarray) -> np.ndarray:
+    """int64[m]: prompts of a step, whose requests do not decode in it."""
+    return np.maximum(ctx_tokens // isl, 1) if cost_model == "measured" else -(-ctx_tokens // isl)
+
+
 def price_budgets(worker: Worker, shape: Shape, ctx_tokens: np.ndarray) -> Budgets:
     """The budgets with the attention of one step each."""
-    prompts = -(-ctx_tokens // shape.isl)
+    touched, whole = -(-ctx_tokens // shape.isl), ctx_tokens // shape.isl
     chunks = -(-shape.isl // ctx_tokens)
-    attention = worker.prefill_attention(shape, int(prompts.max()))[prompts]
+    table = worker.prefill_attention(shape, int(touched.max()))
     if worker.engine.cost_model == "measured":
-        attention = attention * (ctx_tokens / (shape.isl * prompts))
+        attention = table[whole] + (ctx_tokens / shape.isl - whole) * (table[touched] - table[whole])
+        cached = shape.prefix * ctx_tokens // shape.isl
     else:
-        attention = attention / chunks
+        attention, cached = table[touched] / chunks, shape.prefix * whole
     return Budgets(
         ctx_tokens=ctx_tokens,
         size=ctx_tokens.astype(np.float64),
-        prompts=prompts,
+        prompts=step_prompts(worker.engine.cost_model, shape.isl, ctx_tokens),
         chunks=chunks.astype(np.float64),
         attention_ms=attention,
-        cached=shape.prefix * (ctx_tokens // shape.isl),
+        cached=cached,
     )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from serveopt.errors import ConfigError
-from serveopt.kernels.aggregate import check_memory, price_block
+from serveopt.kernels.aggregate import check_memory, price_block, spread_share
 from serveopt.kernels.records import Memory, Reason, Serving, Workload
 from serveopt.solver.backends import GIB
 from serveopt.solver.budgets import price_budgets
@@ -88,7 +88,10 @@ def open_worker(point: Point, pool: str, system: str) -> tuple[Worker, Shape, li
     check_layout(engine, layout, pool)
     warning = check_context(engine.model, point.isl, point.osl)
     shape = Shape(point.isl, point.osl, point.prefix_len, point.max_seq_len)
-    return Worker(engine, layout, point.free_gpu_memory_fraction), shape, [warning] if warning else []
+    warnings = [warning] if warning else []
+    if engine.model.num_layers % layout.pp:
+        warnings.append(f"{engine.model.num_layers} layers on {layout.pp} stages are priced as if split evenly")
+    return Worker(engine, layout, point.free_gpu_memory_fraction), shape, warnings
 
 
 def estimate_static(point: Point) -> Estimate:
@@ -131,17 +134,18 @@ def estimate_agg(point: Point) -> Estimate:
     worker, shape, warnings = open_worker(point, "", point.system)
     layout, batch = worker.layout, point.batch
     budget = point.ctx_tokens or point.isl
-    prompts = ceil_div(budget, point.isl)
+    budgets = price_budgets(worker, shape, np.array([budget]))
+    prompts = int(budgets.prompts[0])
     if batch - prompts < (0 if batch == 1 else 1):
         raise ConfigError(
             f"{budget} holds {prompts} prompts of {point.isl} tokens, but batch is {batch}; leave room for a decode",
             field="ctx_tokens",
         )
-    steps = worker.steps(shape, budget, batch)
+    needed = np.unique([batch, decoding_requests(worker, shape, budget, batch)])
+    steps = worker.steps(shape, budget, batch, needed[needed > 0])
     work = Workload(point.isl, point.osl, point.prefix_len, np.inf, np.inf)
-    budgets = price_budgets(worker, shape, np.array([budget]))
     priced = np.zeros((3, 1))
-    price_block(Serving(steps, budgets, work, worker.scheduler), batch, 0, np.zeros((2, 1)), priced)
+    price_block(Serving(steps, budgets, work, worker.scheduler(shape)), batch, 0, np.zeros((2, 1)), priced)
     ttft, tpot, tokens_s = (float(value) for value in priced[:, 0])
     memory = worker.memory("agg", shape)
     tokens = budget if batch == 1 else budget + batch - prompts
@@ -156,7 +160,7 @@ def estimate_agg(point: Point) -> Estimate:
         e2e_ms=ttft + tpot * (point.osl - 1),
         tokens_s_gpu=served / layout.n_gpus,
         tokens_s_user=1e3 / tpot if tpot > 0 else 0.0,
-        request_rate_rps=served / (point.osl - 1) if point.osl > 1 else 0.0,
+        request_rate_rps=served / worker.answer_tokens(shape) if served > 0.0 else 0.0,
         concurrency=batch * layout.pp * layout.attn_dp,
         n_gpus=layout.n_gpus,
         ops=mixed_parts(worker, shape, budget, batch) + decode_step_parts(worker, shape, batch),
@@ -196,7 +200,7 @@ def estimate_disagg(point: Point) -> Estimate:
         tokens_s_gpu=rate * point.osl / gpus,
         tokens_s_user=1e3 / tpot if tpot > 0 else 0.0,
         request_rate_rps=rate,
-        concurrency=decode_batch * decode.layout.attn_dp * y,
+        concurrency=decode_batch * decode.layout.attn_dp * decode.layout.pp * y,
         n_gpus=gpus,
         ops=parts,
         warnings=warnings,
@@ -276,12 +280,12 @@ def generation_parts(
 def mixed_parts(worker: Worker, shape: Shape, budget: int, batch: int) -> list[dict[str, Any]]:
     """Breakdown of a mixed step."""
     decoding = decoding_requests(worker, shape, budget, batch)
-    tokens = budget + decoding - shape.prefix * (budget // shape.isl)
-    attention = price_budgets(worker, shape, np.array([budget])).attention_ms[0]
+    budgets = price_budgets(worker, shape, np.array([budget]))
+    tokens, attention = budget + decoding - int(budgets.cached[0]), budgets.attention_ms[0]
     lines = list(token_parts(worker, "context", (float(tokens), 1.0), "mixed_step"))
     lines.append(attention_part(worker, "context", attention, "mixed_step"))
     if decoding:
-        latency = worker.decode_attention(shape.middle, decoding)[decoding]
+        latency = step_attention(worker, shape, decoding)
         lines.append(attention_part(worker, "generation", latency, "mixed_step"))
     return lines
 
@@ -291,13 +295,18 @@ def decoding_requests(worker: Worker, shape: Shape, budget: int, batch: int) -> 
     if batch == 1:
         return 0
     waves = ceil_div(shape.isl * batch, budget)
-    if worker.scheduler.spread_decode and waves >= shape.osl:
-        return max(1, int(batch // (waves / shape.osl)))
-    return max(1, batch - ceil_div(budget, shape.isl))
+    if worker.scheduler(shape).spread_decode and waves >= shape.osl:
+        return int(spread_share(float(batch), float(waves), float(shape.osl)))
+    return max(1, batch - int(price_budgets(worker, shape, np.array([budget])).prompts[0]))
+
+
+def step_attention(worker: Worker, shape: Shape, batch: int) -> float:
+    """Attention of a decode step of ``batch`` sequences, in ms."""
+    return float(worker.steps(shape, 0, batch, np.array([batch])).decode_attention[batch])
 
 
 def decode_step_parts(worker: Worker, shape: Shape, batch: int) -> list[dict[str, Any]]:
     """Breakdown of a decode-only step."""
     lines = list(token_parts(worker, "generation", (float(batch), float(batch)), "decode_step"))
-    latency = worker.decode_attention(shape.middle, batch)[batch]
+    latency = step_attention(worker, shape, batch)
     return [*lines, attention_part(worker, "generation", latency, "decode_step")]

@@ -10,6 +10,11 @@ def layout_fault(engine: Engine, layout: Layout) -> tuple[str, str] | None:
     model = engine.model
     if model.num_heads % layout.tp:
         return "tp", f"{layout.tp} does not divide the {model.num_heads} attention heads of {model.name}"
+    kv_heads = model.num_kv_heads or model.num_heads
+    if max(kv_heads, layout.tp) % min(kv_heads, layout.tp):
+        return "tp", f"{layout.tp} neither divides nor repeats the {kv_heads} KV heads of {model.name}"
+    if model.intermediate_size % layout.tp:
+        return "tp", f"{layout.tp} does not divide the feed-forward width {model.intermediate_size} of {model.name}"
     if layout.pp > model.num_layers:
         return "pp", f"{layout.pp} is more than the {model.num_layers} layers of {model.name}"
     if layout.cp > 1:

@@ -18,7 +18,7 @@ from serveopt.solver.pools import DECODE_LOSS, DECODE_SLOWDOWN, PREFILL_LOSS, PR
 from serveopt.solver.problem import Problem
 from serveopt.solver.space import REFERENCE_DECODE_BATCHES, batches, prefill_batches
 from serveopt.solver.sweep import Tally, dominating
-from serveopt.solver.worker import Shape, Worker
+from serveopt.solver.worker import Shape, Worker, most_sequences
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,8 @@ def price_decode(problem: Problem, shape: Shape, workers: list[Worker], tally: T
     for index, worker in enumerate(workers):
         memory = worker.memory("decode", shape)
         sizes = fitting(memory, batches(problem, worker, memory, REFERENCE_DECODE_BATCHES), 1, tally.counts)
-        if sizes.size == 0:
-            tally.counts[Reason.KV_CACHE] += 1
+        if most_sequences(memory) == 0:
+            tally.counts[check_memory(memory, 1.0, 1.0)] += 1
         sizes = undominated(workers, index, sizes, ("decode", shape, 1), tally)
         planned.append((worker, memory, sizes))
     # Layouts of one tp share attention, so they are priced one after the other, the tps side by side.
@@ -148,7 +148,7 @@ def rates(worker: Worker, sizes: np.ndarray, latency_ms: np.ndarray) -> np.ndarr
 def fastest_prefill(problem: Problem, prefill: Pool, tally: Tally) -> Pool:
     """One row per (GPUs, tp): the fastest that meets the TTFT target."""
     ttft = prefill.latency_ms * PREFILL_QUEUE
-    within = ttft < problem.ttft_ms
+    within = ttft <= problem.ttft_ms
     tally.counts[Reason.TTFT] += int((~within).sum())
     rows = np.flatnonzero(within)
     pool = prefill.take(rows)

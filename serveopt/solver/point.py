@@ -128,9 +128,11 @@ class Point:
         for name in (*DEGREES, *optional):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), 1, MAX_GPUS)
-        for name in ("ctx_tokens", "prefill_batch", "decode_batch", "max_seq_len"):
+        for name in ("ctx_tokens", "prefill_batch", "decode_batch"):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), 1, MAX_TOKENS)
+        if self.max_seq_len is not None:
+            check_int("max_seq_len", self.max_seq_len, self.isl + self.osl, MAX_TOKENS)
         if self.free_gpu_memory_fraction is not None:
             check_positive("free_gpu_memory_fraction", self.free_gpu_memory_fraction, 1.0)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from serveopt.kernels.records import Memory
 from serveopt.solver.backends import GIB
+from serveopt.solver.budgets import step_prompts
 from serveopt.solver.match import Matches, Pool
 from serveopt.solver.pools import PREFILL_QUEUE
 from serveopt.solver.problem import Problem
@@ -69,9 +70,9 @@ def agg_frame(problem: Problem, fronts: list[LayoutFront]) -> "pl.DataFrame":
         layout = front.worker.layout
         n_gpus = np.full(size, layout.n_gpus, np.int64)
         metrics = cluster_columns(problem, front.tokens_s, n_gpus, front.tpot_ms, front.ttft_ms)
-        prompts = -(-front.ctx_tokens // problem.isl)
+        prompts = step_prompts(front.worker.engine.cost_model, problem.isl, front.ctx_tokens)
         tokens = front.ctx_tokens + np.where(front.batch == 1, 0, front.batch - prompts)
-        answers = max(problem.osl - 1, 1)
+        answers = max(front.worker.answer_tokens(Shape(problem.isl, problem.osl)), 1)
         frames.append(
             pl.DataFrame(
                 {
@@ -120,13 +121,14 @@ def disagg_frame(problem: Problem, shape: Shape, matches: Matches, losses: tuple
     n_gpus = x * prefill.gpus[row] + y * decode.gpus
     first, second = pool_columns(prefill, row, shape, "prefill"), pool_columns(decode, every, shape, "decode")
     ttft = prefill.latency_ms[row] * PREFILL_QUEUE
-    dp = np.array([worker.layout.attn_dp for worker in decode.workers], np.int64)[decode.index]
+    groups = [worker.layout.attn_dp * worker.layout.pp for worker in decode.workers]
+    groups_of = np.array(groups, np.int64)[decode.index]
     metrics = cluster_columns(problem, rate * problem.osl, n_gpus, decode.latency_ms, ttft)
     own = pl.DataFrame(
         {
             **metrics,
             "request_rate_rps": rate,
-            "concurrency": decode.batch * dp * y,
+            "concurrency": decode.batch * groups_of * y,
             "xpyd": [f"{a}P{b}D" for a, b in zip(x.tolist(), y.tolist(), strict=True)],
             "prefill_workers": x,
             "decode_workers": y,

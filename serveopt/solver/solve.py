@@ -14,6 +14,7 @@ from serveopt.errors import ConfigError, MissingTable, NoFeasible
 from serveopt.kernels.records import REASON_TEXT, Reason
 from serveopt.solver.engine import QUANT_FIELDS, Engine, EngineQuery, check_context, open_engine
 from serveopt.solver.events import OnEvent, Progress, ignore
+from serveopt.solver.layout import Layout
 from serveopt.solver.match import fastest_prefill, match, note_nearest, price_decode, price_prefill
 from serveopt.solver.pools import DECODE_LOSS, PREFILL_LOSS
 from serveopt.solver.problem import BACKENDS, Problem
@@ -28,6 +29,10 @@ from serveopt.solver.worker import Shape, Worker
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+# Under --backend auto an error in one of these is a reason to leave that backend out.
+BACKEND_FIELDS = ("backend", "backend_version", "attention_backend", "system")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +71,17 @@ def solve(problem: Problem, on_event: OnEvent = ignore) -> Ranking:
     compile_kernels(on_event)
     started = time.perf_counter()
     backends = BACKENDS if problem.backend == "auto" else (problem.backend,)
-    founds, missing = [], []
+    founds, missing, errors = [], [], []
     for backend in backends:
         try:
             founds.append(search_backend(replace(problem, backend=backend), on_event))
-        except MissingTable as error:
-            if len(backends) == 1:
+        except (MissingTable, ConfigError) as error:
+            if len(backends) == 1 or getattr(error, "field", "backend") not in BACKEND_FIELDS:
                 raise
+            errors.append(error)
             missing.append(f"{backend}: {error.message}")
+    if not founds and len({error.message for error in errors}) == 1:
+        raise errors[0]
     if not founds:
         raise MissingTable("any backend", message="; ".join(missing))
     frames = {mode: stack([getattr(found, mode) for found in founds]) for mode in ("agg", "disagg")}
@@ -101,8 +109,9 @@ def search_backend(problem: Problem, on_event: OnEvent, diagnose: bool = False) 
     import polars as pl
 
     engine = open_engine(query_of(problem, problem.system))
-    decode_engine = open_decode_engine(problem, engine)
+    decode_engine, notes = plan_pools(problem, engine)
     warning = check_context(engine.model, problem.isl, problem.osl)
+    notes += [warning] if warning else []
     shape = Shape(problem.isl, problem.osl, problem.prefix_len, problem.max_seq_len)
     tallies = {"agg": Tally(), "disagg": Tally()}
     workers = plan_workers(problem, engine, shape, tallies["agg"])
@@ -112,12 +121,12 @@ def search_backend(problem: Problem, on_event: OnEvent, diagnose: bool = False) 
         fronts, tally = sweep_workers(problem, shape, workers, report(on_event, problem.backend), diagnose)
         tallies["agg"].add(tally)
         agg = agg_frame(problem, fronts)
-    if problem.serving_mode != "agg":
+    if decode_engine is not None:
         decode_workers = workers
         if decode_engine is not engine:
             decode_workers = plan_workers(problem, decode_engine, shape, tallies["disagg"])
         disagg, matched = search_pools(problem, shape, (workers, decode_workers), tallies["disagg"], on_event)
-    return Found(agg, disagg, matched, tallies, (warning,) if warning else ())
+    return Found(agg, disagg, matched, tallies, tuple(notes))
 
 
 def search_pools(
@@ -144,16 +153,29 @@ def search_pools(
     return disagg_frame(problem, shape, matches, (PREFILL_LOSS, DECODE_LOSS)), matches.decided
 
 
-def open_decode_engine(problem: Problem, engine: Engine) -> Engine:
-    """The engine of the decode pool: the same one unless it has a system of its own."""
-    if problem.decode_system in (None, problem.system) or problem.serving_mode == "agg":
-        return engine
+def plan_pools(problem: Problem, engine: Engine) -> tuple[Engine | None, list[str]]:
+    """(engine of the decode pool or None where nothing is to be disaggregated, notes on why not)."""
+    if problem.serving_mode == "agg":
+        return None, []
+    if problem.osl == 1:
+        if problem.serving_mode == "disagg":
+            raise ConfigError("1 is not allowed; an answer of one token needs no decode worker", field="osl")
+        return None, ["disaggregated serving was left out: an answer of one token needs no decode worker"]
+    if problem.decode_system in (None, problem.system):
+        return engine, []
     try:
-        return open_engine(query_of(problem, str(problem.decode_system)))
+        decode_engine = open_engine(query_of(problem, str(problem.decode_system)))
+        Worker(decode_engine, Layout()).check_data()
+        return decode_engine, []
     except ConfigError as error:
         if error.field != "system":
             raise
         raise ConfigError(error.message, field="decode_system", hint=error.hint) from error
+    except MissingTable as error:
+        message = f"decode system {problem.decode_system}: {error.message}"
+        if problem.serving_mode == "disagg":
+            raise MissingTable(error.op, error.key, message=message) from error
+        return None, [f"disaggregated serving was left out: {message}"]
 
 
 def plan_workers(problem: Problem, engine: Engine, shape: Shape, tally: Tally) -> list[Worker]:
@@ -235,7 +257,7 @@ def no_feasible(problem: Problem, on_event: OnEvent) -> NoFeasible:
     for backend in BACKENDS if problem.backend == "auto" else (problem.backend,):
         try:
             found = search_backend(replace(problem, backend=backend), on_event, diagnose=True)
-        except MissingTable:
+        except (MissingTable, ConfigError):
             continue
         for mode, tally in found.tallies.items():
             tallies[mode].append(tally)

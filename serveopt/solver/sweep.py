@@ -17,10 +17,11 @@ from serveopt.kernels.aggregate import (
     FRONT_TOKENS_S,
     FRONT_TPOT,
     FRONT_TTFT,
+    check_memory,
     sweep_batches,
 )
 from serveopt.kernels.pareto import mark_front
-from serveopt.kernels.records import REASONS, Memory, Reason, Serving, Steps, Workload
+from serveopt.kernels.records import REASONS, Memory, Serving, Steps, Workload
 from serveopt.solver.budgets import price_budgets
 from serveopt.solver.problem import Problem
 from serveopt.solver.space import REFERENCE_AGG_BATCHES, batches, context_budgets, reference_budget_groups
@@ -52,7 +53,6 @@ class Tally:
 
     counts: np.ndarray = field(default_factory=lambda: np.zeros(REASONS, np.int64))
     nearest: np.ndarray = field(default_factory=lambda: np.full(7, np.inf))
-    layouts: dict[str, str] = field(default_factory=dict)  # layout that cannot be priced -> why
 
     def add(self, other: "Tally") -> None:
         """Nothing; takes in another tally."""
@@ -60,7 +60,6 @@ class Tally:
         self.nearest[:4] = np.minimum(self.nearest[:4], other.nearest[:4])
         if other.nearest[4] < self.nearest[4]:
             self.nearest[4:] = other.nearest[4:]
-        self.layouts |= other.layouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ def run_task(
     worker: Worker, shape: Shape, work: Workload, task: Task, diagnose: bool
 ) -> tuple[np.ndarray, Tally]:
     """(front float64[5, n], tally) of one task."""
-    serving = Serving(task.steps, price_budgets(worker, shape, task.budgets), work, worker.scheduler)
+    serving = Serving(task.steps, price_budgets(worker, shape, task.budgets), work, worker.scheduler(shape))
     capacity = FRONT_CAPACITY
     while True:
         tally, front = Tally(), np.zeros((FRONT_ROWS, capacity))
@@ -143,7 +142,7 @@ def sweep_workers(
         memories.append(memory)
         tasks += planned
         if not planned:
-            tally.counts[Reason.MEMORY] += 1
+            tally.counts[check_memory(memory, 1.0, 1.0)] += 1
     parts: list[list[np.ndarray]] = [[] for _ in workers]
     with ThreadPoolExecutor(problem.worker_threads) as pool:
         results = pool.map(lambda task: run_task(workers[task.index], shape, work, task, diagnose), tasks)

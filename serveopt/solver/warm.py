@@ -1,7 +1,7 @@
 """Compiles every kernel once, with progress, before the first search on a machine.
 
-Compiled code is cached on disk by numba beside the package, or in the user's cache directory when that is read-only;
-later processes load it. Whether anything must be compiled shows in the cache index files, not in a guess.
+Compiled code is kept on disk (kernels/jit.py), so that later processes only load it. Loading all of it takes a few
+tenths of a second; once more than half a second is gone, something is being compiled, and that is said.
 """
 
 import time
@@ -29,7 +29,7 @@ def kernel_calls() -> list[tuple[str, Callable[[], object]]]:
     lines = records.Curves(np.array([0, 2], np.int64), np.array([0.0, 1.0]), np.array([0.0, 1.0]))
     steps = records.Steps(np.ones(4), 1.0, np.ones(4), np.ones(4))
     work = records.Workload(1, 2, 0, 1.0, 1.0)
-    scheduler = records.Scheduler(1, 3, 0.0, 0, 0, 1)
+    scheduler = records.Scheduler(1, 3, 0.0, 0, 0, 1.0, 1)
     memory = records.Memory(0.0, 0.0, 0.0, 0.0, 1.0, 10.0, 1.0, 1.0)
     budgets = records.Budgets(ints, points, ints, points, points, 0 * ints)
     front = np.zeros((aggregate.FRONT_ROWS, 4))

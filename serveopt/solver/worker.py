@@ -145,13 +145,19 @@ class Worker:
             measured.grid, measured.roofline, float(operator.heads), lengths, repeats, batches.astype(np.float64), out
         )
 
-    def steps(self, shape: Shape, tokens: int, batch: int) -> Steps:
-        """Step latencies for aggregated serving with up to ``tokens`` context tokens and ``batch`` requests."""
+    def steps(self, shape: Shape, tokens: int, batch: int, only: np.ndarray | None = None) -> Steps:
+        """Step latencies for aggregated serving with up to ``tokens`` context tokens and ``batch`` requests.
+
+        ``only`` int64[n] are the batches whose decode attention is needed, None: all.
+        """
+        attention = self.decode_attention(shape.middle, batch) if only is None else np.zeros(batch + 1)
+        if only is not None and only.size:
+            attention[only] = self._summed_attention(np.array([shape.middle]), np.ones(1, np.int64), only)
         return Steps(
             context=self.tabulate("context", tokens + batch + 1, logits=False),
             context_logits=float(self.at_tokens("context", np.ones(1), logits=True).sum()),
             decode=self.tabulate("generation", batch + 1),
-            decode_attention=self.decode_attention(shape.middle, batch),
+            decode_attention=attention,
         )
 
     def step_ms(self, shape: Shape, batches: np.ndarray) -> np.ndarray:
@@ -182,11 +188,14 @@ class Worker:
         dense = self.at_tokens("generation", batches).sum(axis=0) * max(shape.osl - 1, 0)
         return dense + self.generation_attention(shape, batches)
 
-    @property
-    def scheduler(self) -> Scheduler:
+    def answer_tokens(self, shape: Shape) -> int:
+        """Tokens of an answer that count as throughput: the reference leaves out the first when aggregated."""
+        return shape.osl if self.engine.cost_model == "measured" else shape.osl - 1
+
+    def scheduler(self, shape: Shape) -> Scheduler:
         """The backend's scheduling rules for this model."""
-        strict_chunks = self.engine.cost_model == "measured"
-        return self.engine.backend.scheduler(self.engine.model.num_layers, strict_chunks)
+        measured = self.engine.cost_model == "measured"
+        return self.engine.backend.scheduler(self.engine.model.num_layers, self.answer_tokens(shape), measured)
 
     @property
     def weight_bytes(self) -> float:

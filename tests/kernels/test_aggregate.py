@@ -1,6 +1,5 @@
 """Aggregated pricing and its sweep against the oracle: every scheduler, every budget, the front, the counts."""
 
-import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from serveopt.solver.backends import BACKENDS
 from tests import oracle
 
 BOUNDED = settings(max_examples=50, deadline=None)
-SCHEDULERS = [BACKENDS[name].scheduler(4, strict) for name in sorted(BACKENDS) for strict in (False, True)]
+SCHEDULERS = [BACKENDS[name].scheduler(4, 9, strict) for name in sorted(BACKENDS) for strict in (False, True)]
 ROOMY = Memory(1.0, 0.0, 0.0, 0.0, 1e-6, 1e9, 1.0, 1.0)
 NO_ROOM = Memory(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
@@ -38,13 +37,17 @@ class Case(NamedTuple):
 
 def build_budgets(work: Workload, sizes: np.ndarray, whole_ms: np.ndarray, strict: bool) -> Budgets:
     """The budgets with what depends on them alone."""
-    prompts, chunks = -(-sizes // work.isl), -(-work.isl // sizes)
-    attention = [
-        oracle.budget_attention(whole_ms[p], work.isl, c, strict)
-        for c, p in zip(sizes.tolist(), prompts.tolist(), strict=True)
+    chunks = (-(-work.isl // sizes)).astype(np.float64)
+    rows = [
+        (
+            oracle.step_prompts(work.isl, size, strict),
+            oracle.budget_attention(whole_ms, work.isl, size, strict),
+            oracle.cached_tokens(work.isl, work.prefix, size, strict),
+        )
+        for size in sizes.tolist()
     ]
-    cached = work.prefix * (sizes // work.isl)
-    return Budgets(sizes, sizes.astype(np.float64), prompts, chunks.astype(np.float64), np.array(attention), cached)
+    prompts, attention, cached = (np.array(column) for column in zip(*rows, strict=True))
+    return Budgets(sizes, sizes.astype(np.float64), prompts, chunks, attention.astype(np.float64), cached)
 
 
 def build_case(work: Workload, scheduler: Scheduler, sizes: list[int], most: int, seed: int = 0) -> Case:
@@ -74,9 +77,9 @@ def expected(case: Case, batch: int, at: int) -> tuple[float, float, float]:
     """What the oracle says of ``batch`` under budget ``at``: TTFT, TPOT, tokens/s."""
     work, steps, budget = case.work, case.steps, int(case.budgets.ctx_tokens[at])
     decoding = oracle.decoding_requests(work, case.scheduler, batch, budget)
-    tokens = budget + decoding - work.prefix * (budget // work.isl)
-    whole = case.whole_ms[math.ceil(budget / work.isl)]
-    attention = oracle.budget_attention(whole, work.isl, budget, bool(case.scheduler.strict_chunks))
+    strict = bool(case.scheduler.strict_chunks)
+    tokens = budget + decoding - oracle.cached_tokens(work.isl, work.prefix, budget, strict)
+    attention = oracle.budget_attention(case.whole_ms, work.isl, budget, strict)
     mixed = steps.context[tokens] + steps.context_logits + attention + steps.decode_attention[decoding]
     return oracle.price(
         work, case.scheduler, batch, budget, (mixed, steps.decode[batch] + steps.decode_attention[batch])
@@ -98,7 +101,7 @@ def test_block_equals_oracle(case: Case, data: st.DataObject) -> None:
     batch = data.draw(st.integers(1, case.most))
     got = priced(case, batch)
     for at, budget in enumerate(case.budgets.ctx_tokens.tolist()):
-        if oracle.possible(case.work.isl, batch, budget):
+        if oracle.possible(case.work.isl, batch, budget, bool(case.scheduler.strict_chunks)):
             np.testing.assert_allclose(got[:, at], expected(case, batch, at), rtol=1e-12)
 
 
@@ -114,7 +117,7 @@ def test_block_may_start_anywhere() -> None:
 def test_strict_chunks_change_cut_prompts_only(name: str) -> None:
     """Where budgets hold whole prompts both cost models agree."""
     work = Workload(8, 6, 0, 1e9, 1e9)
-    both = [build_case(work, BACKENDS[name].scheduler(4, strict), [8, 16, 24], 6) for strict in (False, True)]
+    both = [build_case(work, BACKENDS[name].scheduler(4, 5, strict), [8, 16, 24], 6) for strict in (False, True)]
     np.testing.assert_array_equal(priced(both[0], 6), priced(both[1], 6))
 
 
@@ -210,9 +213,9 @@ def slow_sweep(case: Case, memories: tuple[Memory, Memory]) -> tuple[Priced, dic
     counts = dict.fromkeys(Reason, 0)
     for batch in range(1, case.most + 1):
         for at, budget in enumerate(case.budgets.ctx_tokens.tolist()):
-            if not oracle.possible(case.work.isl, batch, budget):
+            if not oracle.possible(case.work.isl, batch, budget, bool(case.scheduler.strict_chunks)):
                 continue
-            tokens = oracle.step_tokens(case.work.isl, batch, budget)
+            tokens = oracle.step_tokens(case.work.isl, batch, budget, bool(case.scheduler.strict_chunks))
             verdict = oracle.check_memory(memories[0], tokens, batch)
             if verdict == Reason.PRICED and oracle.check_memory(memories[1], tokens, batch) == Reason.PRICED:
                 verdict = Reason.DOMINATED

@@ -70,21 +70,21 @@ def price_worker(problem: Problem, worker: Worker, counts: dict[Reason, int]) ->
     steps, memory = worker.steps(shape, most_tokens, most_batch), worker.memory("agg", shape)
     whole = worker.prefill_attention(shape, math.ceil(most_tokens / shape.isl))
     work = Workload(shape.isl, shape.osl, shape.prefix, problem.ttft_ms, problem.tpot_ms)
-    scheduler = worker.scheduler
+    scheduler = worker.scheduler(shape)
+    strict = bool(scheduler.strict_chunks)
     rows = []
     for batch in range(1, most_batch + 1):
         decode = steps.decode[batch] + steps.decode_attention[batch]
         for budget in range(1, most_tokens + 1):
-            if not oracle.possible(shape.isl, batch, budget):
+            if not oracle.possible(shape.isl, batch, budget, strict):
                 continue
-            verdict = oracle.check_memory(memory, oracle.step_tokens(shape.isl, batch, budget), batch)
+            verdict = oracle.check_memory(memory, oracle.step_tokens(shape.isl, batch, budget, strict), batch)
             counts[verdict] += 1
             if verdict != Reason.PRICED:
                 continue
             decoding = oracle.decoding_requests(work, scheduler, batch, budget)
-            attention = whole[math.ceil(budget / shape.isl)]
-            attention = oracle.budget_attention(attention, shape.isl, budget, bool(scheduler.strict_chunks))
-            tokens = budget + decoding - shape.prefix * (budget // shape.isl)
+            attention = oracle.budget_attention(whole, shape.isl, budget, strict)
+            tokens = budget + decoding - oracle.cached_tokens(shape.isl, shape.prefix, budget, strict)
             mixed = steps.context[tokens] + steps.context_logits + attention + steps.decode_attention[decoding]
             ttft, tpot, rate = oracle.price(work, scheduler, batch, budget, (mixed, decode))
             replicas = problem.total_gpus // layout.n_gpus

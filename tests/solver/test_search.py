@@ -318,3 +318,36 @@ def test_wrong_names_are_config_errors(given: dict[str, Any], field: str) -> Non
     with pytest.raises(ConfigError) as caught:
         solve(replace(SMALL, **given))
     assert caught.value.field == field
+
+
+def test_a_prompt_of_one_token_is_priced() -> None:
+    """All lengths outside the grid may be equal: the anchors of the extrapolation must not divide by their span."""
+    ranking = solve(replace(SMALL, isl=1, osl=10, prefix_len=0))
+    assert not ranking.disagg.is_empty()
+    assert ranking.pareto["tpot_ms"].is_finite().all()
+
+
+def test_an_answer_of_one_token_needs_no_decode_pool() -> None:
+    """Aggregated serving counts the token; disaggregated serving is left out with a note, or refused when asked for."""
+    ranking = solve(replace(SMALL, osl=1))
+    assert ranking.agg["tokens_s_gpu"][0] > 0
+    assert ranking.disagg.is_empty()
+    assert any("decode worker" in note for note in ranking.notes)
+    with pytest.raises(ConfigError) as caught:
+        solve(replace(SMALL, osl=1, serving_mode="disagg"))
+    assert caught.value.field == "osl"
+
+
+def test_auto_leaves_out_backends_without_data() -> None:
+    """One backend is measured on b60: the others are notes, not errors."""
+    ranking = solve(Problem(model="Qwen/Qwen3-8B", system="b60", total_gpus=2, backend="auto", isl=500, osl=50))
+    assert set(ranking.agg["backend"]) == {"vllm"}
+    assert any(note.startswith("trtllm: ") for note in ranking.notes)
+
+
+def test_a_decode_system_without_data_leaves_aggregated_serving() -> None:
+    """The note names the system and what it lacks."""
+    problem = replace(SMALL, model="Qwen/Qwen3-32B-FP8", system="h200_sxm", decode_system="a100_sxm", isl=400)
+    ranking = solve(replace(problem, serving_mode="auto"))
+    assert ranking.disagg.is_empty()
+    assert any("a100_sxm" in note for note in ranking.notes)

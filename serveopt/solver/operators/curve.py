@@ -41,7 +41,6 @@ def proportional_ends(size: np.ndarray, latency_ms: np.ndarray) -> tuple[np.ndar
     head_size, head_ms = np.array([0.0]), np.array([0.0])
     if size[0] <= 0:
         head_size, head_ms = head_size[:0], head_ms[:0]
-    # The jump from the last measured point to the proportional tail is kept: the tail starts one element later.
     tail_size = np.array([far])
     tail_ms = np.array([latency_ms[-1] * far / size[-1]])
     return np.concatenate([head_size, size, tail_size]), np.concatenate([head_ms, latency_ms, tail_ms])
@@ -59,11 +58,3 @@ def join(curves: list[TokenCurve]) -> Curves:
         np.ascontiguousarray(np.concatenate([curve.latency_ms for curve in curves]), np.float64),
     )
 
-
-def merge_source(first: str, second: str) -> str:
-    """The source of a sum of two latencies.
-
-    >>> merge_source("silicon", "empirical")
-    'mixed'
-    """
-    return first if first == second else "mixed"

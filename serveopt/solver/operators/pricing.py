@@ -111,7 +111,8 @@ def price_all_reduce(pricing: Pricing, operator: ops.AllReduce) -> TokenCurve:
 
 def price_nccl(pricing: Pricing, operator: ops.Nccl) -> TokenCurve:
     """Latency over tokens of an NCCL collective."""
-    table = pricing.database.table("nccl") if operator.gpus > 1 else None
+    tables = (pricing.database.table(name) for name in ("nccl", "oneccl")) if operator.gpus > 1 else ()
+    table = next((table for table in tables if table is not None), None)
     return collectives.nccl_curve(table, pricing.system, operator)
 
 
