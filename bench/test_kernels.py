@@ -192,7 +192,7 @@ def test_sweep_batches(benchmark: Any, size: int, engine: str) -> None:
     front = np.zeros((aggregate.FRONT_ROWS, 8192))
 
     def compiled() -> np.ndarray:
-        counts, nearest = np.zeros(records.REASONS, np.int64), np.full(4, np.inf)
+        counts, nearest = np.zeros(records.REASONS, np.int64), np.full(7, np.inf)
         length = aggregate.sweep_batches(sweep.serving, (ROOM, NO_ROOM), sweep.batches, front, counts, nearest)
         assert counts[records.Reason.PRICED] == sweep.batches.size * sweep.serving.budgets.size.size
         assert length > 1
