@@ -80,6 +80,8 @@ def solve(problem: Problem, on_event: OnEvent = ignore) -> Ranking:
                 raise
             errors.append(error)
             missing.append(f"{backend}: {error.message}")
+        if founds and founds[-1].tallies["agg"].interrupted:
+            break
     if not founds and len({error.message for error in errors}) == 1:
         raise errors[0]
     if not founds:
@@ -88,7 +90,10 @@ def solve(problem: Problem, on_event: OnEvent = ignore) -> Ranking:
     ranked = {mode: rank_rows(problem, frame, mode) for mode, frame in frames.items()}
     search_ms = 1e3 * (time.perf_counter() - started)
     tallies = {mode: merge([found.tallies[mode] for found in founds]) for mode in ("agg", "disagg")}
-    if all(frame.is_empty() for frame in ranked.values()):
+    nothing = all(frame.is_empty() for frame in ranked.values())
+    if nothing and tallies["agg"].interrupted:
+        raise KeyboardInterrupt
+    if nothing:
         raise no_feasible(problem, on_event)
     return Ranking(
         problem=problem,
@@ -121,7 +126,9 @@ def search_backend(problem: Problem, on_event: OnEvent, diagnose: bool = False) 
         fronts, tally = sweep_workers(problem, shape, workers, report(on_event, problem.backend), diagnose)
         tallies["agg"].add(tally)
         agg = agg_frame(problem, fronts)
-    if decode_engine is not None:
+    if tallies["agg"].interrupted:
+        notes.append("interrupted: partial, only what was priced until then is ranked")
+    elif decode_engine is not None:
         decode_workers = workers
         if decode_engine is not engine:
             decode_workers = plan_workers(problem, decode_engine, shape, tallies["disagg"])

@@ -53,10 +53,12 @@ class Tally:
 
     counts: np.ndarray = field(default_factory=lambda: np.zeros(REASONS, np.int64))
     nearest: np.ndarray = field(default_factory=lambda: np.full(7, np.inf))
+    interrupted: bool = False  # by Ctrl-C: not every task was run
 
     def add(self, other: "Tally") -> None:
         """Nothing; takes in another tally."""
         self.counts += other.counts
+        self.interrupted |= other.interrupted
         self.nearest[:4] = np.minimum(self.nearest[:4], other.nearest[:4])
         if other.nearest[4] < self.nearest[4]:
             self.nearest[4:] = other.nearest[4:]
@@ -145,11 +147,17 @@ def sweep_workers(
             tally.counts[check_memory(memory, 1.0, 1.0)] += 1
     parts: list[list[np.ndarray]] = [[] for _ in workers]
     with ThreadPoolExecutor(problem.worker_threads) as pool:
-        results = pool.map(lambda task: run_task(workers[task.index], shape, work, task, diagnose), tasks)
-        for done, (task, (front, part)) in enumerate(zip(tasks, results, strict=True), 1):
-            parts[task.index].append(front)
-            tally.add(part)
-            on_task(tally, done, len(tasks))
+        futures = [pool.submit(run_task, workers[task.index], shape, work, task, diagnose) for task in tasks]
+        try:
+            for done, (task, future) in enumerate(zip(tasks, futures, strict=True), 1):
+                front, part = future.result()
+                parts[task.index].append(front)
+                tally.add(part)
+                on_task(tally, done, len(tasks))
+        except KeyboardInterrupt:
+            # What was found until now is an answer too, and said to be partial.
+            pool.shutdown(wait=True, cancel_futures=True)
+            tally.interrupted = True
     fronts = [merge_fronts(worker, memory, part) for worker, memory, part in zip(workers, memories, parts, strict=True)]
     return fronts, tally
 

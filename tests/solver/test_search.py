@@ -13,6 +13,7 @@ import pytest
 from serveopt.errors import ConfigError, NoFeasible
 from serveopt.kernels.records import Reason
 from serveopt.solver.estimate import estimate
+from serveopt.solver.events import Progress
 from serveopt.solver.point import Point
 from serveopt.solver.problem import BACKENDS, Problem
 from serveopt.solver.solve import Ranking, solve
@@ -351,3 +352,21 @@ def test_a_decode_system_without_data_leaves_aggregated_serving() -> None:
     ranking = solve(replace(problem, serving_mode="auto"))
     assert ranking.disagg.is_empty()
     assert any("a100_sxm" in note for note in ranking.notes)
+
+
+MANY_TASKS = Problem(model="Qwen/Qwen3-8B", system="h100_sxm", total_gpus=4, isl=1000, osl=200, threads=1)
+
+
+@pytest.mark.jit_sizes
+def test_an_interrupted_search_keeps_what_it_found() -> None:
+    """Ctrl-C after the first task: its rows are ranked, and the result says that it is partial."""
+    whole = solve(MANY_TASKS)
+
+    def interrupt(event: object) -> None:
+        if isinstance(event, Progress) and event.evaluated:
+            raise KeyboardInterrupt
+
+    partial = solve(MANY_TASKS, on_event=interrupt)
+    assert any("partial" in note for note in partial.notes)
+    assert 0 < partial.evaluated < whole.evaluated
+    assert not partial.agg.is_empty()
