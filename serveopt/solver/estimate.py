@@ -51,8 +51,10 @@ class Estimate:
     warnings: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, ready for JSON."""
-        return asdict(self)
+        """The fields by name, ready for JSON; ``memory`` is ``memory_gib``, by component."""
+        document = asdict(self)
+        document["memory"] = document.pop("memory_gib")
+        return document
 
 
 @lru_cache(maxsize=64)

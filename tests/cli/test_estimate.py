@@ -89,7 +89,7 @@ def test_one_point_as_json() -> None:
     assert document["version"] == 1
     assert document["point"]["tp"] == 2
     assert document["ttft_ms"] > 0
-    assert document["memory_gib"]["total"] > document["memory_gib"]["weights"] > 0
+    assert document["memory"]["total"] > document["memory"]["weights"] > 0
     assert {"phase", "op", "latency_ms", "source"} <= document["ops"][0].keys()
 
 
