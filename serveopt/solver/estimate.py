@@ -25,7 +25,7 @@ from serveopt.solver.layout import Layout
 from serveopt.solver.limits import check_layout
 from serveopt.solver.point import Point
 from serveopt.solver.pools import DECODE_LOSS, DECODE_SLOWDOWN, PREFILL_LOSS, PREFILL_QUEUE, PREFILL_SLOWDOWN
-from serveopt.solver.worker import Shape, Worker
+from serveopt.solver.worker import Shape, Worker, activation_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ def worker_rate(layout: Layout, batch: int, latency_ms: float) -> float:
 
 def account(worker: Worker, memory: Memory, tokens: float, sequences: float) -> dict[str, Any]:
     """Memory by component in GiB, whether it fits, and what else every estimate says of its worker."""
-    activations = max(memory.per_token * max(tokens, memory.tokens_floor), memory.floor)
+    activations = float(activation_bytes(memory, tokens))
     cache = memory.per_sequence * sequences
     parts = {
         "weights": worker.weight_bytes,

@@ -18,7 +18,7 @@ from serveopt.solver.problem import (
 )
 
 MODES = ("agg", "disagg", "static", "static_ctx", "static_gen")
-DEGREES = ("tp", "pp", "attn_dp", "moe_tp", "moe_ep", "cp")
+DEGREES = Layout._fields
 QUANTS = {f"{component}_quant": tuple(names) for component, names in CHOICES.items()}
 
 # Names that existing scripts use for the same things (specs/interfaces.md 1.4).

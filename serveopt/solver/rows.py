@@ -11,7 +11,7 @@ from serveopt.solver.match import Matches, Pool
 from serveopt.solver.pools import PREFILL_QUEUE
 from serveopt.solver.problem import Problem
 from serveopt.solver.sweep import LayoutFront
-from serveopt.solver.worker import Shape, Worker
+from serveopt.solver.worker import Shape, Worker, activation_bytes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 def memory_gib(memory: Memory, tokens: np.ndarray, sequences: np.ndarray) -> np.ndarray:
     """float64[n]: GiB in use on one GPU."""
-    activations = np.maximum(memory.per_token * np.maximum(tokens, memory.tokens_floor), memory.floor)
-    return (memory.fixed + activations + memory.per_sequence * sequences) / GIB
+    return (memory.fixed + activation_bytes(memory, tokens) + memory.per_sequence * sequences) / GIB
 
 
 def worker_columns(worker: Worker, size: int, prefix: str = "") -> dict[str, Any]:

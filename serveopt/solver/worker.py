@@ -269,8 +269,13 @@ NO_ROOM = Memory(
 )  # fits nothing
 
 
+def activation_bytes(memory: Memory, tokens: np.ndarray | float) -> np.ndarray:
+    """Bytes of activations on one GPU with ``tokens`` in flight (as kernels.aggregate.check_memory)."""
+    return np.maximum(memory.per_token * np.maximum(tokens, memory.tokens_floor), memory.floor)
+
+
 def most_sequences(memory: Memory) -> int:
     """The most sequences whose KV cache can fit with the smallest activations; 0 when none does."""
-    taken = memory.fixed + max(memory.per_token * max(1.0, memory.tokens_floor), memory.floor)
+    taken = memory.fixed + float(activation_bytes(memory, 1.0))
     room = min(memory.capacity - taken, memory.share * memory.capacity - memory.taken * taken)
     return max(0, int(room // memory.per_sequence)) if memory.per_sequence > 0 else 0
