@@ -35,8 +35,10 @@ def leave(code: int) -> None:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
+    except BrokenPipeError:
+        code = code or 141  # the reader has what it wanted
     except OSError:
-        code = code or 1  # a reader that has gone away, or a full disk
+        code = code or 1  # a full disk
     os._exit(code)
 
 

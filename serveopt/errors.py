@@ -38,12 +38,15 @@ class DataError(ServeoptError):
     exit_code = 3
 
 
+FILL_HINT = "database mode hybrid prices it from related measurements"
+
+
 class MissingTable(DataError):
     """Nothing was measured for operator ``op`` at ``key``."""
 
     def __init__(self, op: str, key: object = "", *, message: str = "", hint: str = "") -> None:
         detail = f" for {key}" if key not in ("", None, ()) else ""
-        super().__init__(message or f"no measured data of {op}{detail}", hint=hint)
+        super().__init__(message or f"no measured data of {op}{detail}", hint=hint or FILL_HINT)
         self.op = op
         self.key = key
 

@@ -1,15 +1,15 @@
 """Slow plain-Python twins of every kernel, written from the equations of the specifications and not from the kernels.
 
 Measured grids are nested dicts ``{outer: {middle: {last: ms}}}``, fronts are lists of tuples, searches are nested
-loops. Sources: specs/op_model.md 1.1, 2.2 and 2.3; specs/search_model.md 2.4, 3, 4.2 and 4.4. What ``strict_chunks``
-adds is documented in kernels/aggregate.py and solver/budgets.py.
+loops. Sources: specs/op_model.md 1.1 and 2; specs/search_model.md 2.4, 3, 4.2 and 4.4. What ``strict_chunks`` adds is
+documented in kernels/aggregate.py and solver/budgets.py.
 """
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 
-from serveopt.kernels.records import CONTEXT_ATTENTION, Memory, Reason, Roofline, Scheduler, Workload
+from serveopt.kernels.records import CONTEXT, FEATURES, Memory, Reason, Roofline, Scheduler, Workload
 
 Leaves = dict[float, dict[float, dict[float, float]]]
 Bound = Callable[[tuple[float, ...]], float]
@@ -18,39 +18,86 @@ Bound = Callable[[tuple[float, ...]], float]
 # Grids (op_model.md 1.1)
 
 
+def count_pairs(positions: range, cap: float) -> float:
+    """Keys that queries at these positions (from 1 on) look at: all up to their own, at most ``cap`` (0: no limit)."""
+    return float(sum(min(position, cap) if cap else position for position in positions))
+
+
+def count_compressed(positions: range, ratio: float, limit: float) -> float:
+    """Compressed keys that these queries look at: one for every ``ratio`` tokens so far, at most ``limit``."""
+    counts = (position // ratio for position in positions)
+    return sum(min(count, limit) if limit else count for count in counts)
+
+
+def count_features(roof: Roofline, tokens: int, prefix: int) -> dict[str, float]:
+    """What one sequence costs by: ``tokens`` queries behind ``prefix`` keys; a decode step is one behind the others."""
+    full = tokens + prefix
+    positions = range(prefix + 1, full + 1)
+    pairs = count_pairs(positions, roof.cap)
+    if roof.step_window:
+        # Plain attention is charged half a square, and a window for every token once the prompt outgrows it.
+        pairs = tokens * roof.cap if 0 < roof.cap < full else (full**2 - prefix**2) / 2
+    indexed = full if full > roof.gate else 0
+    return {
+        "sequences": 1,
+        "tokens": tokens,
+        "pairs": pairs,
+        "keys": full,
+        "seen": min(full, roof.cap) if roof.cap else full,
+        "indexed": indexed,
+        "scored": tokens * indexed,
+        "compressed": count_compressed(positions, roof.ratio, roof.limit) if roof.ratio else 0,
+    }
+
+
 def bound_ms(roof: Roofline, point: tuple[float, ...]) -> float:
     """Speed-of-light ms at (heads, prompt, batch) in prefill and (heads, batch, length) in decode."""
-    heads, kv = point[0], roof.kv_heads or point[0]
-    h, w = roof.head_dim, roof.window
-    if roof.kind == CONTEXT_ATTENTION:
-        s, b = point[1:]
-        ops = 4 * b * s * w * heads * h if w > 0 and s > w else 2 * b * s * s * heads * h
-        moved = 4 * b * heads * s * h + roof.kv_bytes * 2 * b * kv * s * h
+    heads, middle, last = point
+    if roof.kind == CONTEXT:
+        batch, one = last, count_features(roof, int(middle), int(roof.prefix))
     else:
-        b, s = point[1:]
-        length = min(s - 1, w) if w > 0 else s - 1
-        ops = 4 * b * heads * h * length
-        moved = b * (4 * heads * h + 2 * kv * length * h * roof.kv_bytes)
-    return max(ops / roof.flops, moved / roof.mem_bw_b_s) * 1e3
+        # The new token looks at the cached ones; some tables count it in the length, others do not.
+        batch, length = middle, int(last - roof.prefix)
+        one = count_features(roof._replace(step_window=0), 1, length - 1)
+    features = {"one": 1.0} | {name: batch * value for name, value in one.items()}
+    seconds = [
+        sum((weights[i] + heads * weights[FEATURES + i]) * features[name] for i, name in enumerate(features))
+        for weights in (roof.math, roof.memory)
+    ]
+    return max(seconds) * 1e3
 
 
-def resolve(node: dict | float, bound: Bound, point: tuple[float, ...], axis: int, root_axis: int) -> float | None:
+def plain_attention(kind: int, kv_heads: int, kv_bytes: int, head_dim: int = 128) -> Roofline:
+    """The roofline of dense attention at 20 TFLOP/s and 100 GB/s; no ``kv_heads``: as many as query heads."""
+    math, memory = [0.0] * (2 * FEATURES), [0.0] * (2 * FEATURES)
+    per_head, keys, pairs = FEATURES, 4, 3
+    math[per_head + pairs] = 4 * head_dim / 2e13
+    memory[per_head + 2] = 4 * head_dim / 1e11
+    cache = 2 * kv_bytes * head_dim / 1e11
+    memory[keys + (0 if kv_heads else per_head)] = cache * (kv_heads or 1)
+    shift = 0.0 if kind == CONTEXT else 1.0  # a decode length counts the new token, whose key is not in the cache
+    return Roofline(kind, shift, 0.0, 0.0, 0.0, 0.0, 1, tuple(math), tuple(memory))
+
+
+Powers = tuple[float, float, float]  # what power of the latency is linear along each axis
+LINEAR: Powers = (1.0, 1.0, 1.0)
+
+
+def resolve(node: dict | float, bound: Bound, point: tuple[float, ...], axis: int, powers: Powers) -> float | None:
     """The value at ``point`` below ``node``; None outside what was measured."""
     if not isinstance(node, dict):
         return node
     query = point[axis]
     if query in node:
-        return resolve(node[query], bound, point, axis + 1, root_axis)
+        return resolve(node[query], bound, point, axis + 1, powers)
     if not min(node) < query < max(node):
         return None
     low, high = max(key for key in node if key < query), min(key for key in node if key > query)
-    values = {key: resolve(node[key], bound, point, axis + 1, root_axis) for key in (low, high)}
+    values = {key: resolve(node[key], bound, point, axis + 1, powers) for key in (low, high)}
     found = {key: value for key, value in values.items() if value is not None}
     if len(found) == 2:
-        w = (query - low) / (high - low)
-        if axis == root_axis:
-            return ((1 - w) * math.sqrt(found[low]) + w * math.sqrt(found[high])) ** 2
-        return (1 - w) * found[low] + w * found[high]
+        w, p = (query - low) / (high - low), powers[axis]
+        return ((1 - w) * found[low] ** p + w * found[high] ** p) ** (1 / p)
     for key, value in found.items():
         return value * bound(point) / bound((*point[:axis], key, *point[axis + 1 :]))
     return None
@@ -83,25 +130,27 @@ def held_efficiency(leaves: Leaves, bound: Bound, point: tuple[float, ...]) -> f
     return sum(w * row[1] for w, row in zip(weights, rows, strict=False)) / sum(weights)
 
 
-def grid_ms(leaves: Leaves, bound: Bound, point: tuple[float, ...], root_axis: int = -1) -> float:
+def grid_ms(leaves: Leaves, bound: Bound, point: tuple[float, ...], powers: Powers = LINEAR) -> float:
     """Latency on a ragged grid: interpolated where measured, held efficiency outside."""
-    value = resolve(leaves, bound, point, 0, root_axis)
+    value = resolve(leaves, bound, point, 0, powers)
     return bound(point) / held_efficiency(leaves, bound, point) if value is None else value
 
 
 # Attention (op_model.md 2.2 and 2.3, search_model.md 3)
 
 
-def prefill_attention(leaves: Leaves, bound: Bound, heads: float, lengths: tuple[int, int], prompts: int) -> float:
-    """Prefill attention of ``prompts`` prompts; ``lengths`` new tokens and cached prefix. No prompts cost nothing."""
-    if prompts == 0:
-        return 0.0
-    full, prefix = sum(lengths), lengths[1]
-    return grid_ms(leaves, bound, (heads, full, prompts), root_axis=1) * (full**2 - prefix**2) / full**2
+def squared_prefix(new_tokens: int, prefix: int) -> float:
+    """Share of the attention of a whole prompt that is left where its first ``prefix`` tokens are cached."""
+    full = new_tokens + prefix
+    return (full**2 - prefix**2) / full**2
 
 
-def decode_attention(leaves: Leaves, bound: Bound, heads: float, batch: float, length: int) -> float:
-    """Decode attention at a nominal length: the mean over five lengths around it."""
+def decode_attention(
+    leaves: Leaves, bound: Bound, heads: float, batch: float, length: int, spread: bool = True
+) -> float:
+    """Decode attention at a nominal length: the mean over five lengths around it, or at the length itself."""
+    if not spread:
+        return grid_ms(leaves, bound, (heads, batch, length))
     low = max(1, int(0.9 * length))
     high = max(low, int(1.1 * length))
     return sum(grid_ms(leaves, bound, (heads, batch, low + (high - low) * i // 4)) for i in range(5)) / 5
@@ -127,8 +176,8 @@ def decoding_requests(work: Workload, scheduler: Scheduler, batch: int, budget: 
     if batch == 1:
         return 0
     waves = math.ceil(work.isl * batch / budget)
-    if scheduler.spread_decode and waves >= work.osl:
-        return max(1, int(batch // (waves / work.osl)))
+    if scheduler.spread_decode and waves >= work.answer_steps:
+        return max(1, int(batch // (waves / work.answer_steps)))
     return max(1, batch - step_prompts(work.isl, budget, bool(scheduler.strict_chunks)))
 
 
@@ -139,31 +188,36 @@ def queue_factor(scheduler: Scheduler, batch: int, waves: int) -> float:
     return min(2 + (waves - 3) / 20, 4)
 
 
-def schedule(scheduler: Scheduler, osl: int, batch: int, waves: int) -> tuple[int, int, int]:
+def schedule(scheduler: Scheduler, answer_steps: float, batch: int, waves: int) -> tuple[int, float, float]:
     """(mixed steps, decode steps, mixed steps in the mean TPOT) of one wave."""
     if batch == 1:
-        return 1, max(osl - 1, 0), 0
-    if waves >= osl:
+        return 1, answer_steps - 1, 0
+    if waves >= answer_steps:
         return waves, 0, waves
-    return waves, osl - waves, max(1, waves - scheduler.mixed_steps_hidden)
+    return waves, answer_steps - waves, max(1, waves - scheduler.mixed_steps_hidden)
 
 
 def price(
     work: Workload, scheduler: Scheduler, batch: int, budget: int, steps: tuple[float, float]
 ) -> tuple[float, float, float]:
-    """(TTFT ms, TPOT ms, tokens/s of one rank group); ``steps`` are the mixed and the decode step in ms."""
+    """(TTFT ms, TPOT ms, tokens/s of one rank group); ``steps`` are the mixed and the decode step in ms.
+
+    A step yields ``tokens_per_step`` tokens of every answer. Images are encoded before a wave starts.
+    """
     mixed, decode = steps
     waves, chunks = math.ceil(work.isl * batch / budget), math.ceil(work.isl / budget)
-    n_mixed, n_decode, counted = schedule(scheduler, work.osl, batch, waves)
+    n_mixed, n_decode, counted = schedule(scheduler, work.answer_steps, batch, waves)
+    tokens_per_step = (work.osl - 1) / (work.answer_steps - 1) if work.osl > 1 else 1.0
+    encoder = scheduler.encoder_ms * batch
     ttft = (mixed * chunks + scheduler.overhead_ms) * queue_factor(scheduler, batch, waves)
-    if scheduler.strict_chunks and chunks > 1:
-        ttft = max(ttft, max(waves - (work.osl - 1), 0) * mixed)
+    if scheduler.strict_chunks:
+        ttft = max(ttft, max(waves - (work.answer_steps - 1), 0) * mixed)
         n_mixed = chunks if batch == 1 else n_mixed
-    tpot = (mixed * counted + decode * n_decode) / (counted + n_decode) if counted + n_decode else 0.0
-    if scheduler.strict_chunks and work.osl == 1:
-        tpot = 0.0
+    ttft += encoder
+    step = (mixed * counted + decode * n_decode) / (counted + n_decode) if counted + n_decode else 0.0
+    tpot = 0.0 if scheduler.strict_chunks and work.osl == 1 else step / tokens_per_step
     produced = 1000 * batch * scheduler.answer_tokens
-    rate = produced / (n_mixed * mixed + n_decode * decode)
+    rate = produced / (encoder + n_mixed * mixed + n_decode * decode)
     if scheduler.capped:
         rate = min(rate, produced / (ttft + tpot * (work.osl - 1)))
     return ttft, tpot, rate
@@ -204,9 +258,9 @@ def possible(isl: int, batch: int, budget: int, strict: bool) -> bool:
     return batch - step_prompts(isl, budget, strict) >= (0 if batch == 1 else 1)
 
 
-def step_tokens(isl: int, batch: int, budget: int, strict: bool) -> int:
-    """Tokens in flight in a mixed step, as memory counts them."""
-    return budget + (0 if batch == 1 else batch - step_prompts(isl, budget, strict))
+def step_tokens(isl: int, batch: int, budget: int, strict: bool, drafts: float = 1) -> float:
+    """Tokens in flight in a mixed step, as memory counts them; a decoding request brings ``drafts``."""
+    return budget + (0 if batch == 1 else batch - step_prompts(isl, budget, strict)) * drafts
 
 
 # Fronts and pools

@@ -9,12 +9,13 @@ from typer import TyperException
 from typer.core import TyperGroup
 
 import serveopt
-from serveopt.cli import data, default, estimate
+from serveopt.cli import data, default, estimate, support
 from serveopt.cli.errors_view import report, wants_json
 from serveopt.cli.flags import normalise_args
 from serveopt.errors import ServeoptError
 
 INTERRUPTED_EXIT = 130
+READER_GONE_EXIT = 141  # as a program that the shell ends for writing to a closed pipe
 
 
 class Program(TyperGroup):
@@ -24,8 +25,11 @@ class Program(TyperGroup):
         return super().parse_args(ctx, normalise_args(args))
 
     def invoke(self, ctx: Any) -> Any:
-        result = super().invoke(ctx)
-        sys.stdout.flush()  # here, a reader that has gone is noticed quietly; at interpreter exit it is not
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, a reader that has gone is noticed quietly; at interpreter exit it is not
+        except BrokenPipeError:
+            raise typer.Exit(READER_GONE_EXIT) from None
         return result
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
@@ -67,4 +71,5 @@ def root(
 
 app.command("default", help=default.HELP)(default.command)
 app.command("estimate", help=estimate.HELP)(estimate.command)
+app.command("support", help=support.HELP)(support.command)
 app.add_typer(data.app, name="data")

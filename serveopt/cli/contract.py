@@ -22,7 +22,7 @@ QUANTS = ("gemm_quant", "kv_quant", "fmha_quant", "moe_quant", "comm_quant")
 METRICS = (
     "rank", "backend", "version", "system", "tokens_s_gpu", "tokens_s_gpu_cluster", "tokens_s_user", "ttft_ms",
     "tpot_ms", "e2e_ms", "request_rate_rps", "concurrency", "replicas", "n_gpus", "n_gpus_used", "tokens_s",
-    "memory_gib",
+    "memory_gib", "measured_share",
 )  # fmt: skip
 AGG_COLUMNS = (*METRICS, "parallel", *LAYOUT, "batch", "ctx_tokens", "chunked_prefill", *QUANTS)
 ROLE_COLUMNS = (
@@ -34,6 +34,8 @@ DISAGG_COLUMNS = (
     *(f"prefill_{name}" for name in ROLE_COLUMNS),
     *(f"decode_{name}" for name in ROLE_COLUMNS),
 )
+# Only in rows of searches with encode workers: how many serve a replica, and how many aggregated workers it has.
+ENCODER_COLUMNS = ("agg_workers", "encoder_workers", "encoder_tp", "encoder_batch", "encoder_memory_gib")
 PARETO_COLUMNS = (
     "serving_mode", "label", "tokens_s_user", "tokens_s_gpu_cluster", "tokens_s_gpu", "ttft_ms", "tpot_ms", "e2e_ms",
     "concurrency", "n_gpus", "replicas",
@@ -56,12 +58,20 @@ def result_document(ranking: "Ranking") -> dict[str, Any]:
         "pareto": rows(ranking.pareto, PARETO_COLUMNS),
         "rejected": {mode: dict(reasons) for mode, reasons in ranking.rejected.items()},
         "notes": list(ranking.notes),
+        "partial": ranking.partial,
     }
 
 
 def rows(frame: "pl.DataFrame", columns: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of a frame, best first, with exactly ``columns``; an empty frame may lack them."""
-    return [] if frame.is_empty() else frame.select(columns).to_dicts()
+    """The rows of a frame, best first, with exactly the columns of the contract."""
+    return select(frame, columns).to_dicts()
+
+
+def select(frame: "pl.DataFrame", columns: Sequence[str]) -> "pl.DataFrame":
+    """The frame with ``columns`` and those of encode workers where it has them; an empty frame may lack all."""
+    if frame.is_empty():
+        return frame
+    return frame.select(*columns, *(name for name in ENCODER_COLUMNS if name in frame.columns))
 
 
 def to_json(document: dict[str, Any], indent: int | None = 2) -> str:

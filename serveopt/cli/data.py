@@ -1,4 +1,4 @@
-"""``serveopt data``: list, verify, build and import the measured tables."""
+"""``serveopt data``: list, verify, build, import and query the measured tables."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 
-app = typer.Typer(help="List, verify, build and import the measured tables.", no_args_is_help=True)
+app = typer.Typer(help="List, verify, build, import and query the measured tables.", no_args_is_help=True)
 
 Paths = Annotated[
     str,
@@ -105,6 +105,33 @@ def import_own(
     for one in imported:
         print(f"{one.pack}: {one.tables} tables, {one.rows:,} rows, {one.repeated:,} repeated rows left out")
     print(f"use them with --systems-paths {to},default")
+
+
+@app.command("query", help="Latency of single operators: one JSON object per line in, one per line out.")
+def query(
+    points: Annotated[
+        str, typer.Option("--points", help="JSONL or CSV file (may be .gz), or - for the standard input.")
+    ],
+    format: Annotated[str, typer.Option("--format", help="json or table.")] = "json",
+    cost_model: Annotated[
+        str, typer.Option("--cost-model", help="Pricing rules: reference or measured.")
+    ] = "reference",
+    database_mode: Annotated[
+        str, typer.Option("--database-mode", help="Of lines that do not say: silicon, hybrid, empirical or sol.")
+    ] = "silicon",
+    systems_paths: Paths = "default",
+) -> None:
+    """Nothing; prints one answer per line, in order, and leaves with 2 if a line was wrong, 3 if data was missing."""
+    from serveopt.cli.data_query import run_query
+    from serveopt.solver.options import COST_MODELS, DATABASE_MODES, check_choice
+
+    check_choice("format", format, ("json", "table"))
+    check_choice("cost_model", cost_model, COST_MODELS)
+    mode = database_mode.lower()
+    check_choice("database_mode", mode, DATABASE_MODES)
+    code = run_query(points, format, mode, cost_model, _split(systems_paths))
+    if code:
+        raise typer.Exit(code)
 
 
 def _split(systems_paths: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HELP = "Rank aggregated and disaggregated configurations of a model on a cluster, within latency limits."
 FORMATS = ("table", "json", "csv")
+INTERRUPTED_EXIT = 130
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
@@ -34,6 +35,9 @@ def command(**values: Any) -> None:
         save_result(ranking, save_dir)
         if not values["quiet"]:
             print(f"saved to {save_dir}", file=sys.stderr)
+    if ranking.partial:
+        print("interrupted: partial, only what was priced until then is ranked", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED_EXIT)
 
 
 def output_parameters(formats: tuple[str, ...]) -> list[inspect.Parameter]:

@@ -46,7 +46,8 @@ def error_facts(error: ServeoptError | TyperException) -> dict[str, Any]:
     }
     field = getattr(error, "field", None)
     if field:
-        facts |= {"field": field, "flag": flag_name(field)}
+        flag = flag_name(field)
+        facts |= {"field": field} | ({"flag": flag} if flag else {})
     for name in ("reasons", "nearest"):
         if getattr(error, name, None):
             facts[name] = dict(getattr(error, name))

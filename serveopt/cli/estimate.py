@@ -12,6 +12,7 @@ from serveopt.cli.contract import VERSION, to_json
 from serveopt.cli.default import KEYWORD, check_format, output_parameters
 from serveopt.cli.flags import POINT_FLAGS, field_values, parameters
 from serveopt.cli.points import price_lines, read_lines
+from serveopt.errors import ConfigError
 from serveopt.solver.point import Point
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def print_points(path: Path, defaults: dict[str, Any], quiet: bool) -> None:
         priced += "error" not in document
     if not quiet:
         print(f"{priced} points priced, {failed} errors", file=sys.stderr)
+    if not priced:
+        raise typer.Exit(ConfigError.exit_code)
 
 
 def _points_parameter() -> inspect.Parameter:

@@ -45,6 +45,10 @@ def summary_lines(point: Point, estimate: "Estimate") -> Iterator[Text]:
         f"{estimate.tokens_s_gpu:.1f} tokens/s/gpu, {estimate.tokens_s_user:.1f} tokens/s/user, "
         f"{estimate.request_rate_rps:.3f} req/s, {estimate.concurrency} in flight"
     )
+    yield Text(f"{estimate.measured_share:.0%} of the time rests on measurements; {point.database_mode} data")
+    if estimate.energy_j is not None:
+        share = f"{estimate.energy_share:.0%} of the time"
+        yield Text(f"{estimate.energy_j:.1f} J on each GPU in the operators whose power is known, {share}")
     yield Text("quantisation: " + ", ".join(f"{name} {mode}" for name, mode in estimate.quant.items()))
 
 

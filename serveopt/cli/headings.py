@@ -45,11 +45,12 @@ TERMINAL_HEADINGS = {
     "workers": "workers",
     "parallel": "parallel",
     "batch": "bs",
+    "encode": "encode\nworkers",
 }
 
 REASON_WORDS = {"kv_cache": "KV cache", "ttft": "TTFT", "tpot": "TPOT", "no_data": "no data"}
 
-_ROLE_MARKS = {"prefill_": "(p)", "decode_": "(d)"}
+_ROLE_MARKS = {"prefill_": "(p)", "decode_": "(d)", "agg_": "(a)", "encoder_": "(e)"}
 _ROLE_HEADINGS = {"n_gpus": "gpus/worker", "seq_s": "seq/s/worker"}
 
 

@@ -5,7 +5,7 @@ second line, then the two roles of a disaggregated row are stacked, then columns
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.box import ROUNDED, SIMPLE_HEAD
@@ -86,8 +86,25 @@ def question_panel(ranking: "Ranking") -> Panel:
         f"{problem.model} on {problem.total_gpus} x {systems}, {', '.join(sorted(versions)) or problem.backend}",
         f"{problem.isl} tokens in{cached}, {problem.osl} out; "
         f"TTFT <= {problem.ttft_ms:g} ms, TPOT <= {problem.tpot_ms:g} ms; {problem.space} space",
+        *([chosen] if (chosen := chosen_options(problem)) else []),
     )
     return Panel(Text("\n".join(lines)), box=ROUNDED, title="question", title_align="left", expand=False)
+
+
+TOLD = frozenset(
+    ("model", "system", "decode_system", "total_gpus", "backend", "isl", "osl", "prefix_len", "ttft_ms", "tpot_ms",
+     "space", "top_n", "threads")
+)  # fmt: skip
+
+
+def chosen_options(problem: "Problem") -> str:
+    """What was asked for beyond the defaults, as field and value."""
+    set_by_user = [
+        f"{field.name} {value}"
+        for field in fields(problem)
+        if field.name not in TOLD and (value := getattr(problem, field.name)) != field.default
+    ]
+    return ", ".join(set_by_user)
 
 
 def answer_text(ranking: "Ranking") -> Text:
@@ -104,7 +121,8 @@ def answer_text(ranking: "Ranking") -> Text:
         (f"{MODE_NAMES[chosen]}, {best['tokens_s_gpu_cluster']:,.1f} tokens/s/gpu", "bold green"),
         f"{versus}\n{best['replicas']} x {_describe(chosen, best)}\n",
         f"{best['tokens_s_user']:.1f} tokens/s/user, TTFT {best['ttft_ms']:.0f} ms, TPOT {best['tpot_ms']:.2f} ms, ",
-        f"{best['concurrency'] * best['replicas']:.0f} in flight, {best['memory_gib']:.1f} GiB/GPU",
+        f"{best['concurrency'] * best['replicas']:.0f} in flight, {best['memory_gib']:.1f} GiB/GPU, ",
+        f"{best['measured_share']:.0%} measured",
     )
 
 
@@ -124,6 +142,8 @@ def ranking_table(mode: str, rows: Sequence[Row], problem: "Problem", console: C
         columns = [column for column in _columns(mode, problem.total_gpus, form) if column.key not in form.dropped]
         if len({row["backend"] for row in rows}) == 1:
             columns = [column for column in columns if column.key != "backend"]
+        if any(map(_has_encoders, rows)) and (mode == "agg" or not form.stacked):
+            columns.append(_column("encode", _encoder_cell))
         table = _table(mode, rows, columns)
         if Measurement.get(console, unlimited, table).maximum <= console.width:
             break
@@ -170,7 +190,7 @@ def _columns(mode: str, total_gpus: int, form: Form) -> Iterator[Column]:
 
 
 def _agg_columns(form: Form) -> Iterator[Column]:
-    yield _column("n_gpus", _value("n_gpus"))
+    yield _column("n_gpus", lambda row: _replica_gpus(row, form.gap) if _has_encoders(row) else str(row["n_gpus"]))
     yield _column("worker_gpus", lambda row: _worker_gpus(row, form.gap))
     yield _column("parallel", _value("parallel"))
     yield _column("batch", _value("batch"))
@@ -179,7 +199,7 @@ def _agg_columns(form: Form) -> Iterator[Column]:
 def _disagg_columns(form: Form) -> Iterator[Column]:
     yield _column("n_gpus", lambda row: _replica_gpus(row, form.gap))
     if form.stacked:
-        yield Column("role", "", lambda row: "\n".join(mark for mark, _ in ROLES))
+        yield Column("role", "", lambda row: "\n".join(_marks(row)))
         for name in ("workers", "parallel", "batch"):
             yield _column(name, _both_roles(name))
         return
@@ -199,8 +219,19 @@ def _value(key: str, form: str = "") -> Cell:
 
 
 def _both_roles(name: str) -> Cell:
-    """The values of both roles, one above the other."""
-    return lambda row: "\n".join(str(row[role + name]) for _, role in ROLES)
+    """The values of both roles, one above the other, and of the encode workers below."""
+
+    def cell(row: Row) -> str:
+        values = [row[role + name] for _, role in ROLES]
+        if _has_encoders(row):
+            values.append(f"tp{row['encoder_tp']}" if name == "parallel" else row[f"encoder_{name}"])
+        return "\n".join(map(str, values))
+
+    return cell
+
+
+def _marks(row: Row) -> list[str]:
+    return [mark for mark, _ in ROLES] + (["(e)"] if _has_encoders(row) else [])
 
 
 def _in_flight(row: Row, gap: str) -> str:
@@ -213,21 +244,44 @@ def _gpus_used(row: Row, total_gpus: int, gap: str) -> str:
 
 
 def _replica_gpus(row: Row, gap: str) -> str:
-    terms = "+".join(f"{row[role + 'workers']}x{row[role + 'n_gpus']}" for _, role in ROLES)
-    return f"{row['n_gpus']}{gap}(={terms})"
+    roles = [role for _, role in ROLES if role + "workers" in row]
+    terms = [f"{row[role + 'workers']}x{row[role + 'n_gpus']}" for role in roles]
+    terms += [f"{row['agg_workers']}x{_own_gpus(row)}"] if "agg_workers" in row else []
+    terms += [f"{row['encoder_workers']}x{row['encoder_tp']}"] if _has_encoders(row) else []
+    return f"{row['n_gpus']}{gap}(={'+'.join(terms)})"
+
+
+def _has_encoders(row: Row) -> bool:
+    return "encoder_workers" in row
+
+
+def _encoders(row: Row) -> str:
+    """The encode workers of one replica in words."""
+    return f"{row['encoder_workers']} encode tp{row['encoder_tp']} batch {row['encoder_batch']}"
+
+
+def _encoder_cell(row: Row) -> str:
+    return f"{row['encoder_workers']} tp{row['encoder_tp']} bs{row['encoder_batch']}"
+
+
+def _own_gpus(row: Row) -> int:
+    """GPUs of one aggregated worker."""
+    return int(row["tp"] * row["pp"] * row["attn_dp"] * row["cp"])
 
 
 def _worker_gpus(row: Row, gap: str) -> str:
     degrees = [row[name] for name in ("tp", "pp", "attn_dp")] + ([row["cp"]] if row["cp"] > 1 else [])
-    return f"{row['n_gpus']}{gap}(={'x'.join(map(str, degrees))})"
+    return f"{_own_gpus(row)}{gap}(={'x'.join(map(str, degrees))})"
 
 
 def _describe(mode: str, row: Row) -> str:
     """The layout of one replica in words."""
+    encoders = f" + {_encoders(row)}" if _has_encoders(row) else ""
     if mode == "agg":
-        return f"{row['parallel']}, batch {row['batch']}, {row['ctx_tokens']} context tokens a step"
+        count = f"{row['agg_workers']} agg " if encoders else ""
+        return f"{count}{row['parallel']}, batch {row['batch']}, {row['ctx_tokens']} context tokens a step{encoders}"
     prefill, decode = (
         f"{row[role + 'workers']} {role.rstrip('_')} {row[role + 'parallel']} batch {row[role + 'batch']}"
         for _, role in ROLES
     )
-    return f"{row['xpyd']} ({prefill} + {decode})"
+    return f"{row['xpyd']} ({prefill} + {decode}{encoders})"

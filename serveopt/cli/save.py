@@ -59,7 +59,7 @@ def csv_frame(frame: "pl.DataFrame", columns: tuple[str, ...], problem: "Problem
     """The frame under the column names of CSV files, with the workload in front."""
     import polars as pl
 
-    chosen = frame if frame.is_empty() else frame.select(columns)
+    chosen = contract.select(frame, columns)
     workload = [pl.lit(getattr(problem, name)).alias(name) for name in WORKLOAD]
     named = chosen.select(*workload, pl.all()).with_columns(pl.col(pl.Float64).round_sig_figs(SIGNIFICANT_DIGITS))
     return named.rename({name: csv_heading(name) for name in named.columns})

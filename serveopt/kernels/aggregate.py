@@ -3,14 +3,14 @@
 With b requests per rank, a budget of c context tokens per step and prompts of isl tokens, a wave of b requests takes
 
     S = ceil(isl b / c) mixed steps      each c context tokens and g decoding requests
-    D = osl output steps                 of which D - S carry decode only
+    D = 1 + (osl - 1) / P output steps   of which D - S carry decode only; P tokens per step, 1 without speculation
     wave = S mixed + (D - S) decode      tokens/s = b osl / wave (reference: osl - 1)
     TTFT = (mixed ceil(isl / c) + overhead) Q        Q: queueing factor of the backend
     TPOT = mean over the steps, some mixed ones hidden by the scheduler's overlap
 
 Source: specs/search_model.md sections 3 and 4.2. What attention costs where a budget cuts a prompt is decided in
 solver/budgets.py. With ``strict_chunks`` a cut prompt pays for all its chunks, and where prefill is the bottleneck
-(S > D) its TTFT is at least the (S - D + 1) mixed steps that b requests in flight imply by Little's law.
+(S > D) TTFT is at least the (S - D + 1) mixed steps that b requests in flight imply by Little's law.
 """
 
 import math
@@ -49,14 +49,14 @@ def gather_mixed(serving, batch, start, waves, mixed):
     steps, budgets = serving.steps, serving.budgets
     context, decode_attention = steps.context, steps.decode_attention
     ctx_tokens, prompts, cached = budgets.ctx_tokens, budgets.prompts, budgets.cached
-    attention_ms, constant = budgets.attention_ms, steps.context_logits
-    osl = float(serving.work.osl)
+    attention_ms, logits = budgets.attention_ms, steps.context_logits
+    osl, drafts = serving.work.answer_steps, serving.scheduler.drafts
     j = 0
     while j < mixed.size and serving.scheduler.spread_decode == 1 and batch > 1 and waves[j] >= osl:
         i = start + j
         decoding = spread_share(float(batch), waves[j], osl)
-        mixed[j] = context[ctx_tokens[i] + decoding - cached[i]] + constant + attention_ms[i]
-        mixed[j] += decode_attention[decoding]
+        mixed[j] = context[ctx_tokens[i] + decoding * drafts - cached[i]] + attention_ms[i]
+        mixed[j] += logits[min(prompts[i] + decoding * drafts, logits.size - 1)] + decode_attention[decoding]
         j += 1
     while j < mixed.size:
         # Budgets with equally many prompts decode equally many requests, and mostly follow one another without a
@@ -66,8 +66,8 @@ def gather_mixed(serving, batch, start, waves, mixed):
         while stop < mixed.size and prompts[start + stop] == prompts[i] and cached[start + stop] == cached[i]:
             stop += 1
         decoding = max(1, batch - prompts[i]) if batch > 1 else 0
-        flat = constant + decode_attention[decoding]
-        first = ctx_tokens[i] + decoding - cached[i]
+        flat = logits[min(prompts[i] + decoding * drafts, logits.size - 1)] + decode_attention[decoding]
+        first = ctx_tokens[i] + decoding * drafts - cached[i]
         if ctx_tokens[start + stop - 1] - ctx_tokens[i] == stop - 1 - j:
             for k in range(stop - j):
                 mixed[j + k] = context[first + k] + attention_ms[i + k] + flat
@@ -86,8 +86,10 @@ def price_wave(serving, decode, batch, chunks, waves, mixed, priced):
     """
     work, scheduler = serving.work, serving.scheduler
     ttft, tpot, tokens_s = priced[0], priced[1], priced[2]
-    size, osl = float(batch), float(work.osl)
+    size, osl = float(batch), work.answer_steps
     answers = osl - 1.0
+    per_step = (work.osl - 1.0) / answers if answers > 0.0 else 1.0
+    encoder = scheduler.encoder_ms * size
     hidden, overhead = float(scheduler.mixed_steps_hidden), scheduler.overhead_ms
     produced = 1e3 * size * scheduler.answer_tokens
     by_waves = 0.0 if scheduler.log_queue == 1 else 1.0
@@ -97,26 +99,26 @@ def price_wave(serving, decode, batch, chunks, waves, mixed, priced):
     for j in range(mixed.size):
         queue = by_waves * min(2.0 + (waves[j] - 3.0) * 0.05, 4.0) + (1.0 - by_waves) * by_batch
         ready = (mixed[j] * chunks[j] + overhead) * queue
-        # Where prompts are cut and prefill is what limits, b requests in flight at this rate imply the wait.
-        wait = max(waves[j] - answers, 0.0) * mixed[j] * strict if chunks[j] > 1.0 else 0.0
-        ttft[j] = max(ready, wait)
+        # Where prefill is what limits, b requests in flight at this rate imply the wait.
+        wait = max(waves[j] - answers, 0.0) * mixed[j] * strict
+        ttft[j] = max(ready, wait) + encoder
     for j in range(mixed.size):
         decode_count = max(osl - waves[j], 0.0)
         counted = max(1.0, waves[j] - hidden) if decode_count > 0.0 else waves[j]
-        tpot[j] = (mixed[j] * counted + decode * decode_count) / (counted + decode_count)
+        tpot[j] = (mixed[j] * counted + decode * decode_count) / ((counted + decode_count) * per_step)
     for j in range(mixed.size):
-        tokens_s[j] = produced / (waves[j] * mixed[j] + decode * max(osl - waves[j], 0.0))
+        tokens_s[j] = produced / (encoder + waves[j] * mixed[j] + decode * max(osl - waves[j], 0.0))
     if batch == 1:
         for j in range(mixed.size):
             prefill = mixed[j] * (chunks[j] if scheduler.strict_chunks == 1 else 1.0)
-            tpot[j] = decode if answers > 0.0 else 0.0
-            tokens_s[j] = produced / (prefill + decode * answers)
+            tpot[j] = decode / per_step if answers > 0.0 else 0.0
+            tokens_s[j] = produced / (encoder + prefill + decode * answers)
     if answers == 0.0 and scheduler.strict_chunks == 1:
         for j in range(mixed.size):
             tpot[j] = 0.0
     if scheduler.capped == 1:
         for j in range(mixed.size):
-            tokens_s[j] = min(tokens_s[j], produced / (ttft[j] + tpot[j] * answers))
+            tokens_s[j] = min(tokens_s[j], produced / (ttft[j] + tpot[j] * answers * per_step))
 
 
 @kernel
@@ -208,7 +210,7 @@ def count_possible(budgets, batch):
 def judge(memory, budgets, batch, i):
     """PRICED, MEMORY or KV_CACHE for ``batch`` requests under budget ``i``."""
     decoding = 0 if batch == 1 else batch - budgets.prompts[i]
-    return check_memory(memory, float(budgets.ctx_tokens[i] + decoding), float(batch))
+    return check_memory(memory, budgets.ctx_tokens[i] + decoding * memory.drafts, float(batch))
 
 
 @kernel

@@ -1,7 +1,7 @@
 """Latency on a ragged measured grid: bilinear between keys, exact at keys, roofline-scaled outside.
 
     t(q) = (1 - w) t(lo) + w t(hi)            along each axis in turn, outer to inner, w = (q - lo) / (hi - lo)
-    t(q) = ((1 - w) sqrt t(lo) + w sqrt t(hi))^2     along the prompt length of prefill attention
+    t(q)^p = (1 - w) t(lo)^p + w t(hi)^p      along the prompt length of prefill, p = 1/2 where it is quadratic
     t(q) = t(edge) * roofline(q) / roofline(q at the edge)   where only one neighbour was measured
     t(q) = roofline(q) / efficiency           outside, the efficiency blended over the four nearest measurements
 
@@ -12,7 +12,7 @@ Source: specs/op_model.md section 1.1; checked against reference values in tests
 import numpy as np
 
 from serveopt.kernels.jit import kernel
-from serveopt.kernels.records import CONTEXT_ATTENTION
+from serveopt.kernels.records import CONTEXT, FEATURES
 
 FOUND = 0
 OUTSIDE = 1
@@ -20,27 +20,96 @@ MISSING = 2
 ANCHORS_PER_OCTAVE = 16
 
 
+@kernel
+def charge(weights, heads, features):
+    """Seconds: the features weighted by ``weights`` float64[2 * FEATURES]."""
+    plain, per_head = 0.0, 0.0
+    for i in range(FEATURES):
+        plain += weights[i] * features[i]
+        per_head += weights[FEATURES + i] * features[i]
+    return plain + heads * per_head
+
+
+@kernel
+def causal_pairs(start, count, cap):
+    """Pairs of a query and the keys up to it: ``count`` queries behind ``start`` keys, at most ``cap`` keys each."""
+    stop = start + count
+    if cap <= 0.0 or stop <= cap:
+        return 0.5 * (stop * (stop + 1.0) - start * (start + 1.0))
+    if start >= cap:
+        return count * cap
+    return 0.5 * (cap * (cap + 1.0) - start * (start + 1.0)) + (stop - cap) * cap
+
+
+@kernel
+def compressed_pairs(stop, ratio, limit):
+    """Pairs of each of the first ``stop`` tokens and its compressed keys: one per ``ratio`` tokens, at most ``limit``.
+
+    The sum of min(floor(i / ratio), limit) over i = 1 .. stop.
+    """
+    last = np.floor(stop / ratio)
+    if limit > 0.0:
+        last = min(last, limit)
+    return last * (0.5 * ratio * (last - 1.0) + stop - last * ratio + 1.0)
+
+
+@kernel
+def context_features(roof, tokens, batch):
+    """The features of ``batch`` prompts of ``tokens`` new tokens behind the roofline's prefix."""
+    full = tokens + roof.prefix
+    if roof.step_window == 0:
+        pairs = causal_pairs(roof.prefix, tokens, roof.cap)
+    elif roof.cap > 0.0 and full > roof.cap:
+        pairs = tokens * roof.cap
+    else:
+        pairs = 0.5 * (full * full - roof.prefix * roof.prefix)
+    compressed = 0.0
+    if roof.ratio > 0.0:
+        compressed = compressed_pairs(full, roof.ratio, roof.limit) - compressed_pairs(
+            roof.prefix, roof.ratio, roof.limit
+        )
+    seen = min(full, roof.cap) if roof.cap > 0.0 else full
+    indexed = full if full > roof.gate else 0.0
+    return (
+        1.0, batch, batch * tokens, batch * pairs, batch * full, batch * seen,
+        batch * indexed, batch * tokens * indexed, batch * compressed,
+    )  # fmt: skip
+
+
+@kernel
+def generation_features(roof, batch, last):
+    """The features of one decode step of ``batch`` sequences at a KV length of ``last`` tokens."""
+    length = last - roof.prefix
+    seen = min(length, roof.cap) if roof.cap > 0.0 else length
+    indexed = length if length > roof.gate else 0.0
+    compressed = 0.0
+    if roof.ratio > 0.0:
+        compressed = np.floor(length / roof.ratio)
+        if roof.limit > 0.0:
+            compressed = min(compressed, roof.limit)
+    return (1.0, batch, batch, batch * seen, batch * length, batch * seen, batch * indexed, batch * indexed,
+            batch * compressed)  # fmt: skip
+
 
 @kernel
 def bound_ms(roof, heads, middle, last):
-    """Speed-of-light ms of one attention call; (heads, prompt, batch) in prefill, (heads, batch, length) in decode."""
-    kv_heads = roof.kv_heads if roof.kv_heads > 0.0 else heads
-    if roof.kind == CONTEXT_ATTENTION:
-        length, batch = middle, last
-        if roof.window > 0.0 and length > roof.window:
-            ops = 4.0 * batch * length * roof.window * heads * roof.head_dim
-        else:
-            ops = 2.0 * batch * length * length * heads * roof.head_dim
-        size = 4.0 * batch * heads * length * roof.head_dim
-        size += roof.kv_bytes * 2.0 * batch * kv_heads * length * roof.head_dim
+    """Speed-of-light ms of one call; (heads, prompt, batch) in prefill, (heads, batch, length) in decode.
+
+    Features, each per layer: 1; sequences; new tokens; query-key pairs; keys; keys seen (window, top-k); keys behind
+    the gate of the indexer; new tokens x those; pairs with compressed keys.
+    """
+    if roof.kind == CONTEXT:
+        features = context_features(roof, middle, last)
     else:
-        batch = middle
-        length = last - 1.0
-        if roof.window > 0.0:
-            length = min(length, roof.window)
-        ops = 4.0 * batch * heads * roof.head_dim * length
-        size = batch * (4.0 * heads * roof.head_dim + 2.0 * kv_heads * length * roof.head_dim * roof.kv_bytes)
-    return 1e3 * max(ops / roof.flops, size / roof.mem_bw_b_s)
+        features = generation_features(roof, middle, last)
+    return 1e3 * max(charge(roof.math, heads, features), charge(roof.memory, heads, features))
+
+
+@kernel
+def fill_bounds(roof, heads, middle, last, out):
+    """Nothing; fills out[i] (float64[n], ms) with the bound at (heads, middle[i], last[i])."""
+    for i in range(out.size):
+        out[i] = bound_ms(roof, heads, middle[i], last[i])
 
 
 @kernel
@@ -63,12 +132,14 @@ def find_bracket(keys, start, stop, query):
 
 
 @kernel
-def blend(low, high, weight, root):
-    """Linear blend of two latencies, or of their square roots."""
-    if root:
+def blend(low, high, weight, power):
+    """The latency whose ``power`` is the linear blend of those of two others."""
+    if power == 1.0:
+        return (1.0 - weight) * low + weight * high
+    if power == 0.5:
         value = (1.0 - weight) * np.sqrt(low) + weight * np.sqrt(high)
         return value * value
-    return (1.0 - weight) * low + weight * high
+    return ((1.0 - weight) * low**power + weight * high**power) ** (1.0 / power)
 
 
 # Below, arrays are passed on their own and not as the Grid: taking an array out of a named tuple costs two atomic
@@ -87,7 +158,7 @@ def resolve_last(last, latency_ms, start, stop, query):
 
 
 @kernel
-def resolve_middle(axes, latency_ms, roof, span, point, root):
+def resolve_middle(axes, latency_ms, roof, span, point, power):
     """(latency ms, status) along the two inner axes; ``axes`` middle keys, leaf offsets, last keys."""
     middle, leaf, last = axes
     at, weight, status = find_bracket(middle, span[0], span[1], point[1])
@@ -98,7 +169,7 @@ def resolve_middle(axes, latency_ms, roof, span, point, root):
         return low, low_status
     high, high_status = resolve_last(last, latency_ms, leaf[at + 1], leaf[at + 2], point[2])
     if low_status == FOUND and high_status == FOUND:
-        return blend(low, high, weight, root), FOUND
+        return blend(low, high, weight, power), FOUND
     bound = bound_ms(roof, point[0], point[1], point[2])
     if low_status == FOUND:
         return low * bound / bound_ms(roof, point[0], middle[at], point[2]), FOUND
@@ -108,17 +179,17 @@ def resolve_middle(axes, latency_ms, roof, span, point, root):
 
 
 @kernel
-def resolve_outer(keys, inner, axes, latency_ms, roof, point, root):
+def resolve_outer(keys, inner, axes, latency_ms, roof, point, power):
     """(latency ms, status) along all three axes; ``keys`` outer keys with offsets ``inner``."""
     at, weight, status = find_bracket(keys, 0, keys.size, point[0])
     if status != FOUND:
         return 0.0, status
-    low, low_status = resolve_middle(axes, latency_ms, roof, (inner[at], inner[at + 1]), point, root)
+    low, low_status = resolve_middle(axes, latency_ms, roof, (inner[at], inner[at + 1]), point, power)
     if weight == 0.0:
         return low, low_status
-    high, high_status = resolve_middle(axes, latency_ms, roof, (inner[at + 1], inner[at + 2]), point, root)
+    high, high_status = resolve_middle(axes, latency_ms, roof, (inner[at + 1], inner[at + 2]), point, power)
     if low_status == FOUND and high_status == FOUND:
-        return blend(low, high, weight, False), FOUND
+        return blend(low, high, weight, 1.0), FOUND
     bound = bound_ms(roof, point[0], point[1], point[2])
     if low_status == FOUND:
         return low * bound / bound_ms(roof, keys[at], point[1], point[2]), FOUND
@@ -212,13 +283,13 @@ def nearest_efficiency(grid, near, point):
 
 
 @kernel
-def grid_ms(grid, roof, near, point, root):
+def grid_ms(grid, roof, near, point, power):
     """Latency in ms at ``point`` (three coordinates); NaN where the roofline is not positive.
 
     ``near`` float64[2, 5] is scratch.
     """
     axes = (grid.middle, grid.leaf, grid.last)
-    value, status = resolve_outer(grid.outer, grid.inner, axes, grid.latency_ms, roof, point, root)
+    value, status = resolve_outer(grid.outer, grid.inner, axes, grid.latency_ms, roof, point, power)
     if status == FOUND:
         return value
     bound = bound_ms(roof, point[0], point[1], point[2])
@@ -244,7 +315,7 @@ def find_reach(keys, inner, axes, point):
 
 
 @kernel
-def fill_line(grid, roof, near, point, line, root, out):
+def fill_line(grid, roof, near, point, line, power, out):
     """Nothing; fills out[j] with the latency in ms at ``point`` with its last coordinate replaced by lasts[j].
 
     ``line`` is (lasts float64[n], their log2). Outside the measured area the efficiency is blended at anchors a
@@ -259,7 +330,7 @@ def fill_line(grid, roof, near, point, line, root, out):
         value, status = 0.0, OUTSIDE
         if lasts[j] <= reach:
             at = (point[0], point[1], lasts[j])
-            value, status = resolve_outer(keys, inner, axes, latency_ms, roof, at, root)
+            value, status = resolve_outer(keys, inner, axes, latency_ms, roof, at, power)
         out[j] = value
         if status != FOUND:
             out[j] = -1.0

@@ -32,19 +32,26 @@ class Grid(NamedTuple):
 
 
 class Roofline(NamedTuple):
-    """The speed-of-light bound of one attention slice."""
+    """The speed-of-light bound of one sequence operator: max(math, memory), each linear in the features of a query.
 
-    kind: int  # CONTEXT_ATTENTION or GENERATION_ATTENTION
-    flops: float  # dense FLOP/s of the arithmetic in use
-    mem_bw_b_s: float  # bytes/s
-    head_dim: float
-    window: float  # tokens; 0: no window
-    kv_heads: float  # 0: as many as query heads
-    kv_bytes: float  # bytes of one cached element
+    ``math`` and ``memory`` hold seconds per feature (``kernels.grids.bound_ms`` lists the features); the second half
+    is multiplied by the number of heads.
+    """
+
+    kind: int  # CONTEXT or GENERATION: what the coordinates mean
+    prefix: float  # cached tokens before the prompt (context); tokens a length counts too many (generation)
+    cap: float  # keys that a query looks at: window or top-k; 0: all
+    gate: float  # lengths up to this one need no indexer
+    ratio: float  # keys that one compressed key stands for; 0: none
+    limit: float  # compressed keys that a query looks at; 0: all
+    step_window: int  # 1: a prompt longer than the window is charged the window for every token (context)
+    math: tuple[float, ...]  # float64[2 * FEATURES]
+    memory: tuple[float, ...]  # float64[2 * FEATURES]
 
 
-CONTEXT_ATTENTION = 0
-GENERATION_ATTENTION = 1
+CONTEXT = 0
+GENERATION = 1
+FEATURES = 9
 
 
 class Curves(NamedTuple):
@@ -63,6 +70,7 @@ class Workload(NamedTuple):
     prefix: int
     ttft_ms: float
     tpot_ms: float
+    answer_steps: float  # decode steps of an answer, the first token included; fewer than osl with speculation
 
 
 class Scheduler(NamedTuple):
@@ -75,6 +83,8 @@ class Scheduler(NamedTuple):
     capped: int  # 1: throughput is capped at batch over request latency
     answer_tokens: float  # tokens of an answer that count as throughput
     strict_chunks: int  # 1: a cut prompt pays for all its chunks and for the wait that its load implies
+    drafts: int  # tokens that a decoding request brings into a step: 1, more with speculation
+    encoder_ms: float  # vision encoder per request of a wave, before its prefill
 
 
 class Memory(NamedTuple):
@@ -88,15 +98,16 @@ class Memory(NamedTuple):
     capacity: float
     share: float  # KV budget = share * capacity - taken * (fixed + activations)
     taken: float
+    drafts: float  # tokens in flight of a decoding request
 
 
 class Steps(NamedTuple):
     """Step latencies of one worker layout, tabulated at every integer (ms)."""
 
     context: F64  # float64[tokens + 1]: token operators of the prefill list, without attention and logits
-    context_logits: float  # logits of one sequence
+    context_logits: F64  # float64[sequences + 1]: logits of that many sequences in a mixed step
     decode: F64  # float64[batch + 1]: token operators of the decode list
-    decode_attention: F64  # float64[batch + 1]: decode attention at the mean length
+    decode_attention: F64  # float64[batch + 1]: sequence operators of the decode list at the mean length
 
 
 class Budgets(NamedTuple):

@@ -45,8 +45,11 @@ _MOE_FAMILIES = frozenset(
     )
 )  # fmt: skip
 QK_NORM_ARCHITECTURES = frozenset(
-    ("Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "MiniMaxM2ForCausalLM", *_FAMILIES["STEP3P7"])
-)
+    (
+        "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "MiniMaxM2ForCausalLM", *_FAMILIES["STEP3P7"],
+        *_FAMILIES["QWEN3VL"], *_FAMILIES["QWEN3VL_MOE"], *_FAMILIES["QWEN35"],
+    )
+)  # fmt: skip
 
 
 def is_moe(family: str, num_experts: int, layer_pattern: str = "") -> bool:

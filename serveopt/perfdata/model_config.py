@@ -108,6 +108,9 @@ def reduce_config(
     """
     reader = FieldReader(config, file)
     architecture = _architecture(reader)
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise ConfigError(f"{file}: unknown architecture {architecture!r}", field="model", hint=f"known: {known}")
     extra = _extra(reader, ARCHITECTURES.get(architecture, ""))
     n_layers = _num_layers(reader, extra)
     hidden = reader.integer("hidden_size")

@@ -33,7 +33,7 @@ COLLECTIVES = ("nccl", "oneccl")  # one table per library version, shared by all
 LONG_RUNS = 2048  # above so many runs, hashing every row is faster than walking the runs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Table:
     """Rows of one operator table, best source first.
 
@@ -79,7 +79,7 @@ class Database:
         self.backend = backend
         self.version = version
         self._shelves = shelves
-        self._paths = tuple(dict.fromkeys((*paths, "default")))
+        self.paths = tuple(dict.fromkeys((*paths, "default")))  # directories searched
         self._cache: dict[str, Table | None] = {}
 
     @cached_property
@@ -108,7 +108,7 @@ class Database:
     def _collective_versions(self) -> dict[str, str]:
         from serveopt.perfdata.systems import load_system
 
-        spec = load_system(self.system, self._paths)
+        spec = load_system(self.system, self.paths)
         return {"nccl": spec.nccl_version, "oneccl": spec.oneccl_version}
 
     def sources(self, name: str) -> list[Source]:

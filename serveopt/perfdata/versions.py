@@ -9,7 +9,7 @@ Collective tables (family comm) stop after 3. Source: specs/op_model.md section 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,6 +173,7 @@ def _shared_sources(table: str, backend: str, holders: Collection[tuple[str, str
     return [Source(b, v, "shared") for b in others for v in newest_first(v for h, v in holders if h == b)]
 
 
+@lru_cache(maxsize=16)  # counting what each lane covers takes a tenth of a second, and every attention shape asks
 def attention_lanes(
     table: "Table", backend: str, version: str, sm_version: int, override: str | None = None
 ) -> tuple[str, ...]:
@@ -190,6 +191,11 @@ def attention_lanes(
         first = [*asked, *([default] if default else []), *_ranked_lanes(table, backend)]
     order = [*first, *sorted(present)]
     return tuple(lane for lane in dict.fromkeys(order) if lane in present)
+
+
+def check_attention_backend(backend: str, name: str | None) -> None:
+    """Nothing; ConfigError unless ``name`` is None or an attention backend of ``backend``."""
+    _override_lanes(backend, name)
 
 
 def _override_lanes(backend: str, override: str | None) -> list[str]:

@@ -41,6 +41,8 @@ class Backend:
             capped=int(self.capped),
             answer_tokens=float(answer_tokens),
             strict_chunks=int(strict_chunks),
+            drafts=1,
+            encoder_ms=0.0,
         )
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from serveopt.kernels.records import Budgets
 from serveopt.solver.families.table import ceil_div
-from serveopt.solver.worker import Shape, Worker
+from serveopt.solver.shape import Shape
+from serveopt.solver.worker import Worker
 
 REFERENCE_LIMIT = 8192
 

@@ -7,7 +7,6 @@
 Source of the composition: specs/search_model.md sections 3 and 4.
 """
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -16,16 +15,28 @@ import numpy as np
 
 from serveopt.errors import ConfigError
 from serveopt.kernels.aggregate import check_memory, price_block, spread_share
-from serveopt.kernels.records import Memory, Reason, Serving, Workload
+from serveopt.kernels.records import Memory, Reason, Serving
 from serveopt.solver.backends import GIB
+from serveopt.solver.breakdown import (
+    Part,
+    cached_parts,
+    decode_step_parts,
+    encoder_parts,
+    generation_parts,
+    prefill_parts,
+    prompt_parts,
+    token_parts,
+)
 from serveopt.solver.budgets import price_budgets
-from serveopt.solver.engine import Engine, EngineQuery, check_context, open_engine
+from serveopt.solver.engine import Engine, EngineQuery, check_context, check_speculation, open_engine, query_engine
 from serveopt.solver.families.table import ceil_div
+from serveopt.solver.footprint import activation_bytes
 from serveopt.solver.layout import Layout
 from serveopt.solver.limits import check_layout
 from serveopt.solver.point import Point
 from serveopt.solver.pools import DECODE_LOSS, DECODE_SLOWDOWN, PREFILL_LOSS, PREFILL_QUEUE, PREFILL_SLOWDOWN
-from serveopt.solver.worker import Shape, Worker, activation_bytes
+from serveopt.solver.shape import Shape, request_shape
+from serveopt.solver.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +55,13 @@ class Estimate:
     memory_gib: dict[str, Any]
     oom: bool
     kv_oom: bool
-    ops: list[dict[str, Any]]  # phase, op, latency_ms (all layers and steps of the phase), source
+    ops: list[dict[str, Any]]  # phase, op, latency_ms (all layers and steps of the phase), source, power_w
+    measured_share: float  # of the time above, what rests on measurements (0 to 1)
     quant: dict[str, str]
     backend_version: str
     cost_model: str
+    energy_j: float | None = None  # of one GPU over the ops whose power is known
+    energy_share: float = 0.0  # of the time above, what these ops take
     warnings: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -65,17 +79,7 @@ def engine_of(query: EngineQuery) -> Engine:
 
 def query_of(point: Point, system: str) -> EngineQuery:
     """The engine that a point needs on ``system``."""
-    return EngineQuery(
-        model=point.model,
-        system=system,
-        backend=point.backend,
-        backend_version=point.backend_version,
-        cost_model=point.pricing,
-        quant=point.quant,
-        attention_backend=point.attention_backend,
-        systems_paths=point.systems_paths,
-        searching=False,
-    )
+    return query_engine(point, (point.model, system, point.backend), point.pricing, searching=False)
 
 
 def estimate(point: Point) -> Estimate:
@@ -89,8 +93,8 @@ def open_worker(point: Point, pool: str, system: str) -> tuple[Worker, Shape, li
     layout = point.layout(pool)
     check_layout(engine, layout, pool)
     warning = check_context(engine.model, point.isl, point.osl)
-    shape = Shape(point.isl, point.osl, point.prefix_len, point.max_seq_len)
-    warnings = [warning] if warning else []
+    shape = request_shape(point, engine)
+    warnings = [text for text in (warning, check_speculation(engine)) if text]
     if engine.model.num_layers % layout.pp:
         warnings.append(f"{engine.model.num_layers} layers on {layout.pp} stages are priced as if split evenly")
     return Worker(engine, layout, point.free_gpu_memory_fraction), shape, warnings
@@ -100,17 +104,17 @@ def estimate_static(point: Point) -> Estimate:
     """Prefill and decode of one batch, each on its own."""
     worker, shape, warnings = open_worker(point, "", point.system)
     layout, batch = worker.layout, np.array([point.batch])
-    parts: list[dict[str, Any]] = []
+    parts: list[Part] = []
     ttft = generation = 0.0
     if point.mode != "static_gen":
         ttft = float(worker.prefill_ms(shape, batch)[0])
-        parts += prefill_parts(worker, shape, point.batch)
+        parts += prefill_parts(worker, shape, point.batch, "context")
     if point.mode != "static_ctx":
         generation = float(worker.generation_ms(shape, batch)[0])
-        parts += generation_parts(worker, shape, point.batch)
+        parts += generation_parts(worker, shape, point.batch, "generation")
     latency = ttft + generation
     role = "prefill" if point.mode == "static_ctx" else "decode"
-    tokens = point.batch if point.mode == "static_gen" else (point.isl - point.prefix_len) * point.batch
+    tokens = point.batch if point.mode == "static_gen" else (shape.isl - shape.prefix) * point.batch
     memory = worker.memory(role, shape)
     rate = point.batch * layout.attn_dp / latency * 1e3 * layout.pp if latency > 0 else 0.0
     produced = {"static": point.osl, "static_gen": point.osl - 1, "static_ctx": 1}[point.mode]
@@ -125,7 +129,7 @@ def estimate_static(point: Point) -> Estimate:
         request_rate_rps=rate,
         concurrency=point.batch * layout.attn_dp,
         n_gpus=layout.n_gpus,
-        ops=parts,
+        **say_parts(parts),
         warnings=warnings,
         **account(worker, memory, tokens, point.batch),
     )
@@ -135,7 +139,8 @@ def estimate_agg(point: Point) -> Estimate:
     """Continuous batching on one worker."""
     worker, shape, warnings = open_worker(point, "", point.system)
     layout, batch = worker.layout, point.batch
-    budget = point.ctx_tokens or point.isl
+    whole = shape.isl if worker.engine.cost_model == "measured" else point.isl  # the reference leaves out image tokens
+    budget = point.ctx_tokens or whole
     budgets = price_budgets(worker, shape, np.array([budget]))
     prompts = int(budgets.prompts[0])
     if batch - prompts < (0 if batch == 1 else 1):
@@ -145,12 +150,12 @@ def estimate_agg(point: Point) -> Estimate:
         )
     needed = np.unique([batch, decoding_requests(worker, shape, budget, batch)])
     steps = worker.steps(shape, budget, batch, needed[needed > 0])
-    work = Workload(point.isl, point.osl, point.prefix_len, np.inf, np.inf)
+    work = worker.workload(shape, np.inf, np.inf)
     priced = np.zeros((3, 1))
-    price_block(Serving(steps, budgets, work, worker.scheduler(shape)), batch, 0, np.zeros((2, 1)), priced)
+    price_block(Serving(steps, budgets, work, worker.scheduler(shape, batch)), batch, 0, np.zeros((2, 1)), priced)
     ttft, tpot, tokens_s = (float(value) for value in priced[:, 0])
     memory = worker.memory("agg", shape)
-    tokens = budget if batch == 1 else budget + batch - prompts
+    tokens = budget if batch == 1 else budget + (batch - prompts) * worker.drafts
     accounts = account(worker, memory, tokens, batch)
     if accounts["kv_oom"] and not accounts["oom"]:
         warnings.append("the KV cache does not hold this batch; the engine would run fewer requests at once")
@@ -165,7 +170,13 @@ def estimate_agg(point: Point) -> Estimate:
         request_rate_rps=served / worker.answer_tokens(shape) if served > 0.0 else 0.0,
         concurrency=batch * layout.pp * layout.attn_dp,
         n_gpus=layout.n_gpus,
-        ops=mixed_parts(worker, shape, budget, batch) + decode_step_parts(worker, shape, batch),
+        **say_parts(
+            [
+                *encoder_parts(worker, batch, 1.0),
+                *mixed_parts(worker, shape, budget, batch),
+                *decode_step_parts(worker, shape, batch),
+            ]
+        ),
         warnings=warnings,
         **accounts,
     )
@@ -185,7 +196,7 @@ def estimate_disagg(point: Point) -> Estimate:
     gpus = prefill.layout.n_gpus * x + decode.layout.n_gpus * y
     ttft = prefill_ms * PREFILL_QUEUE
     tpot = generation / (point.osl - 1) if point.osl > 1 else 0.0
-    tokens = (point.isl - point.prefix_len) * prefill_batch
+    tokens = (shape.isl - shape.prefix) * prefill_batch
     accounts = account(decode, decode.memory("decode", shape), decode_batch, decode_batch)
     first = account(prefill, prefill.memory("prefill", shape), tokens, prefill_batch)
     accounts["memory_gib"] = {"prefill": first["memory_gib"], "decode": accounts["memory_gib"]}
@@ -204,10 +215,23 @@ def estimate_disagg(point: Point) -> Estimate:
         request_rate_rps=rate,
         concurrency=decode_batch * decode.layout.attn_dp * decode.layout.pp * y,
         n_gpus=gpus,
-        ops=parts,
+        **say_parts(parts),
         warnings=warnings,
         **accounts,
     )
+
+
+def say_parts(parts: list[Part]) -> dict[str, Any]:
+    """The breakdown, the share of its time that was measured, and its energy, as an Estimate holds them."""
+    total = sum(part.latency_ms for part in parts)
+    known = sum(part.measured_ms for part in parts)
+    drawn = [(part.latency_ms, part.power_w) for part in parts if part.power_w is not None]
+    return {
+        "ops": [part.as_dict() for part in parts],
+        "measured_share": known / total if total > 0 else 0.0,
+        "energy_j": sum(latency * watts for latency, watts in drawn) / 1e3 if drawn else None,
+        "energy_share": sum(latency for latency, _ in drawn) / total if total > 0 else 0.0,
+    }
 
 
 def worker_rate(layout: Layout, batch: int, latency_ms: float) -> float:
@@ -220,11 +244,11 @@ def account(worker: Worker, memory: Memory, tokens: float, sequences: float) -> 
     activations = float(activation_bytes(memory, tokens))
     cache = memory.per_sequence * sequences
     parts = {
-        "weights": worker.weight_bytes,
+        "weights": worker.footprint.weight_bytes,
         "activations": activations,
         "kv_cache": cache,
-        "communication": worker.communication_bytes,
-        "other": worker.other_bytes,
+        "communication": worker.footprint.communication_bytes,
+        "other": worker.footprint.other_bytes,
     }
     gib = {name: value / GIB for name, value in parts.items()}
     verdict = check_memory(memory, float(tokens), float(sequences))
@@ -238,58 +262,19 @@ def account(worker: Worker, memory: Memory, tokens: float, sequences: float) -> 
     }
 
 
-def part(phase: str, op: str, latency_ms: float, source: str) -> dict[str, Any]:
-    """One line of a breakdown."""
-    return {"phase": phase, "op": op, "latency_ms": float(latency_ms), "source": source}
-
-
-def token_parts(
-    worker: Worker, phase: str, tokens: tuple[float, float], name: str, factor: float = 1.0
-) -> Iterable[dict[str, Any]]:
-    """Lines for the token operators of a phase at (tokens, tokens of the logits)."""
-    for logits, count in ((False, tokens[0]), (True, tokens[1])):
-        latency = worker.at_tokens(phase, np.array([count]), logits)[:, 0]
-        for (operator, curve), value in zip(worker.curves(phase, logits), latency, strict=True):
-            yield part(name, operator.label, value * factor, curve.source)
-
-
-def attention_part(worker: Worker, phase: str, latency_ms: float, name: str) -> dict[str, Any]:
-    """The line for the attention of a phase."""
-    operators = worker.attention(phase)
-    source = worker.engine.pricing.attention_slice(operators[0]).source
-    return part(name, operators[0].label, latency_ms, source)
-
-
-def prefill_parts(
-    worker: Worker, shape: Shape, batch: int, name: str = "context", factor: float = 1.0
-) -> list[dict[str, Any]]:
-    """Breakdown of a prefill step of ``batch`` prompts."""
-    tokens = (float(batch * (shape.isl - shape.prefix)), float(batch))
-    attention = worker.prefill_attention(shape, batch)[batch] * factor
-    return [*token_parts(worker, "context", tokens, name, factor), attention_part(worker, "context", attention, name)]
-
-
-def generation_parts(
-    worker: Worker, shape: Shape, batch: int, name: str = "generation", factor: float = 1.0
-) -> list[dict[str, Any]]:
-    """Breakdown of all decode steps of ``batch`` sequences."""
-    steps = max(shape.osl - 1, 0) * factor
-    attention = worker.generation_attention(shape, np.array([batch]))[0] * factor
-    lines = token_parts(worker, "generation", (float(batch), float(batch)), name, steps)
-    return [*lines, attention_part(worker, "generation", attention, name)]
-
-
-def mixed_parts(worker: Worker, shape: Shape, budget: int, batch: int) -> list[dict[str, Any]]:
-    """Breakdown of a mixed step."""
+def mixed_parts(worker: Worker, shape: Shape, budget: int, batch: int) -> list[Part]:
+    """Breakdown of a mixed step; sequence operators of a cut prompt in proportion."""
     decoding = decoding_requests(worker, shape, budget, batch)
     budgets = price_budgets(worker, shape, np.array([budget]))
-    tokens, attention = budget + decoding - int(budgets.cached[0]), budgets.attention_ms[0]
-    lines = list(token_parts(worker, "context", (float(tokens), 1.0), "mixed_step"))
-    lines.append(attention_part(worker, "context", attention, "mixed_step"))
-    if decoding:
-        latency = step_attention(worker, shape, decoding)
-        lines.append(attention_part(worker, "generation", latency, "mixed_step"))
-    return lines
+    tokens = budget + decoding * worker.drafts - int(budgets.cached[0])
+    ending = 1 if worker.engine.cost_model == "reference" else int(budgets.prompts[0]) + decoding * worker.drafts
+    lines = list(token_parts(worker, "context", (float(tokens), float(ending)), "mixed_step"))
+    whole = max(1, ceil_div(budget, shape.isl))
+    full = sum(part.latency_ms for part in prompt_parts(worker, shape, whole, "mixed_step"))
+    share = budgets.attention_ms[0] / full if full > 0 else 0.0
+    lines += prompt_parts(worker, shape, whole, "mixed_step", share)
+    once = np.ones(1, np.int64)
+    return [*lines, *cached_parts(worker, shape.middle * once, once, decoding, "mixed_step")]
 
 
 def decoding_requests(worker: Worker, shape: Shape, budget: int, batch: int) -> int:
@@ -297,18 +282,7 @@ def decoding_requests(worker: Worker, shape: Shape, budget: int, batch: int) -> 
     if batch == 1:
         return 0
     waves = ceil_div(shape.isl * batch, budget)
-    if worker.scheduler(shape).spread_decode and waves >= shape.osl:
-        return int(spread_share(float(batch), float(waves), float(shape.osl)))
+    steps = worker.workload(shape, np.inf, np.inf).answer_steps
+    if worker.scheduler(shape).spread_decode and waves >= steps:
+        return int(spread_share(float(batch), float(waves), steps))
     return max(1, batch - int(price_budgets(worker, shape, np.array([budget])).prompts[0]))
-
-
-def step_attention(worker: Worker, shape: Shape, batch: int) -> float:
-    """Attention of a decode step of ``batch`` sequences, in ms."""
-    return float(worker.steps(shape, 0, batch, np.array([batch])).decode_attention[batch])
-
-
-def decode_step_parts(worker: Worker, shape: Shape, batch: int) -> list[dict[str, Any]]:
-    """Breakdown of a decode-only step."""
-    lines = list(token_parts(worker, "generation", (float(batch), float(batch)), "decode_step"))
-    latency = step_attention(worker, shape, batch)
-    return [*lines, attention_part(worker, "generation", latency, "decode_step")]

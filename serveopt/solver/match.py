@@ -14,11 +14,13 @@ import numpy as np
 from serveopt.kernels.aggregate import check_memory
 from serveopt.kernels.matching import match_pools
 from serveopt.kernels.records import Memory, Reason
+from serveopt.solver.footprint import most_sequences
 from serveopt.solver.pools import DECODE_LOSS, DECODE_SLOWDOWN, PREFILL_LOSS, PREFILL_QUEUE, PREFILL_SLOWDOWN
 from serveopt.solver.problem import Problem
+from serveopt.solver.shape import Shape
 from serveopt.solver.space import REFERENCE_DECODE_BATCHES, batches, prefill_batches
 from serveopt.solver.sweep import Tally, dominating
-from serveopt.solver.worker import Shape, Worker, most_sequences
+from serveopt.solver.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +118,10 @@ def price_decode(problem: Problem, shape: Shape, workers: list[Worker], tally: T
     planned = []
     for index, worker in enumerate(workers):
         memory = worker.memory("decode", shape)
-        sizes = fitting(memory, batches(problem, worker, memory, REFERENCE_DECODE_BATCHES), 1, tally.counts)
+        sizes = fitting(memory, batches(problem, worker, memory, REFERENCE_DECODE_BATCHES), worker.drafts, tally.counts)
         if most_sequences(memory) == 0:
             tally.counts[check_memory(memory, 1.0, 1.0)] += 1
-        sizes = undominated(workers, index, sizes, ("decode", shape, 1), tally)
+        sizes = undominated(workers, index, sizes, ("decode", shape, worker.drafts), tally)
         planned.append((worker, memory, sizes))
     # Layouts of one tp share attention, so they are priced one after the other, the tps side by side.
     groups = [list(group) for _, group in groupby(sorted(planned, key=split), key=split)]

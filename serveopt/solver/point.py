@@ -1,25 +1,17 @@
 """One point to estimate: a worker layout (or a pair of pools) with its batch, checked at the door."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from serveopt.errors import ConfigError
-from serveopt.perfdata.checkpoint import CHOICES
 from serveopt.solver.layout import Layout
-from serveopt.solver.problem import (
-    BACKENDS,
-    COST_MODELS,
-    MAX_GPUS,
-    MAX_TOKENS,
-    check_choice,
-    check_int,
-    check_positive,
-)
+from serveopt.solver.options import MAX_GPUS, MAX_TOKENS, Options, check_choice, check_int
+from serveopt.solver.problem import BACKENDS
 
 MODES = ("agg", "disagg", "static", "static_ctx", "static_gen")
 DEGREES = Layout._fields
-QUANTS = {f"{component}_quant": tuple(names) for component, names in CHOICES.items()}
 
 # Names that existing scripts use for the same things (specs/interfaces.md 1.4).
 SYNONYMS = {
@@ -45,12 +37,16 @@ SYNONYMS = {
     "comm_quant_mode": "comm_quant",
     "estimate_mode": "mode",
     "num_workers": "workers",
+    "wideep_num_slots": "eplb_slots",
+    "enable_wideep": "enable_wide_ep",
+    "enable_encoder_dp": "encoder_dp",
+    "num_images_per_request": "num_images",
 }
 POOLS = ("prefill_", "decode_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class Point(Options):
     """One serving configuration to price. Pool fields left None take the shared value.
 
     >>> Point(model="Qwen/Qwen3-32B-FP8", system="h200_sxm", tp=2).layout("").n_gpus
@@ -60,7 +56,6 @@ class Point:
     model: str
     system: str
     backend: str = "trtllm"
-    backend_version: str = "current"
     mode: str = "agg"
     isl: int = 1024
     osl: int = 1024
@@ -70,8 +65,8 @@ class Point:
     tp: int = 1
     pp: int = 1
     attn_dp: int = 1
-    moe_tp: int = 1
-    moe_ep: int = 1
+    moe_tp: int | None = None  # one of moe_tp and moe_ep may be left out: it follows from tp, attn_dp and cp
+    moe_ep: int | None = None
     cp: int = 1
     decode_system: str | None = None
     prefill_tp: int | None = None
@@ -90,16 +85,6 @@ class Point:
     decode_cp: int | None = None
     decode_batch: int | None = None
     decode_workers: int | None = None
-    gemm_quant: str | None = None
-    moe_quant: str | None = None
-    fmha_quant: str | None = None
-    kv_quant: str | None = None
-    comm_quant: str | None = None
-    attention_backend: str | None = None
-    free_gpu_memory_fraction: float | None = None
-    max_seq_len: int | None = None
-    cost_model: str | None = None  # None: "measured", and "reference" for the lines of a points file
-    systems_paths: tuple[str, ...] = ("default",)
 
     def __post_init__(self) -> None:
         for name in ("model", "system"):
@@ -108,11 +93,7 @@ class Point:
                 raise ConfigError("is missing; give a name", field=name)
         check_choice("backend", self.backend, BACKENDS)
         check_choice("mode", self.mode, MODES)
-        if self.cost_model is not None:
-            check_choice("cost_model", self.cost_model, COST_MODELS)
-        for name, choices in QUANTS.items():
-            if getattr(self, name) is not None:
-                check_choice(name, getattr(self, name), choices)
+        self.check_options()
         self._check_numbers()
         if self.mode == "disagg":
             for name in ("prefill_batch", "prefill_workers", "decode_batch", "decode_workers"):
@@ -124,36 +105,38 @@ class Point:
         check_int("osl", self.osl, 1, MAX_TOKENS)
         check_int("prefix_len", self.prefix_len, 0, self.isl - 1)
         check_int("batch", self.batch, 1, MAX_TOKENS)
-        optional = [f"{pool}{name}" for pool in POOLS for name in (*DEGREES, "workers")]
+        optional = ["moe_tp", "moe_ep", *(f"{pool}{name}" for pool in POOLS for name in (*DEGREES, "workers"))]
         for name in (*DEGREES, *optional):
-            if getattr(self, name) is not None:
+            if getattr(self, name) is not None or name not in optional:
                 check_int(name, getattr(self, name), 1, MAX_GPUS)
         for name in ("ctx_tokens", "prefill_batch", "decode_batch"):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), 1, MAX_TOKENS)
         if self.max_seq_len is not None:
             check_int("max_seq_len", self.max_seq_len, self.isl + self.osl, MAX_TOKENS)
-        if self.free_gpu_memory_fraction is not None:
-            check_positive("free_gpu_memory_fraction", self.free_gpu_memory_fraction, 1.0)
 
     def layout(self, pool: str) -> Layout:
-        """The worker layout; ``pool`` is "", "prefill_" or "decode_"."""
-        values = []
+        """The worker layout; ``pool`` is "", "prefill_" or "decode_".
+
+        >>> Point(model="m", system="s", tp=2, attn_dp=4, moe_ep=8).layout("").moe_tp
+        1
+        """
+        values = {}
         for name in DEGREES:
             own = getattr(self, f"{pool}{name}") if pool else None
-            values.append(getattr(self, name) if own is None else own)
-        return Layout(*values)
+            values[name] = getattr(self, name) if own is None else own
+        if pool == "decode_" and self.decode_cp is None:
+            values["cp"] = 1  # context parallel ranks share a prompt; there is none to share in decode
+        width = values["tp"] * values["attn_dp"] * values["cp"]
+        for name, other in (("moe_tp", "moe_ep"), ("moe_ep", "moe_tp")):
+            if values[name] is None and values[other] is not None:
+                values[name] = max(1, width // values[other])
+        return Layout(**{name: value or 1 for name, value in values.items()})
 
     @property
     def pricing(self) -> str:
         """The cost model in force: ``measured`` or ``reference``."""
         return self.cost_model or "measured"
-
-    @property
-    def quant(self) -> tuple[tuple[str, str], ...]:
-        """(component, mode) pairs that the user set."""
-        chosen = ((name.removesuffix("_quant"), getattr(self, name)) for name in QUANTS)
-        return tuple((component, mode) for component, mode in chosen if mode is not None)
 
 
 FIELDS = tuple(field.name for field in fields(Point))
@@ -166,8 +149,17 @@ def read_point(raw: Mapping[str, Any], defaults: Point | None = None) -> Point:
         pool = next((pool for pool in POOLS if key.startswith(pool) and key not in FIELDS), "")
         name = pool + SYNONYMS.get(key.removeprefix(pool), key.removeprefix(pool))
         if name not in FIELDS:
-            raise ConfigError("is not a field of an estimate", field=str(key), hint=f"known: {', '.join(FIELDS)}")
+            raise unknown_key(str(key))
         values[name] = tuple(value) if isinstance(value, list) else value
     if defaults:
         return replace(defaults, **values)
     return Point(**{"model": "", "system": "", **values})
+
+
+def unknown_key(key: str) -> ConfigError:
+    """The error about a key that no field of a point has, with the fields that are spelled like it."""
+    close = difflib.get_close_matches(key, (*FIELDS, *SYNONYMS), n=3, cutoff=0.7)
+    did_you_mean = f"; did you mean {' or '.join(close)}?" if close else ""
+    return ConfigError(
+        f"{key!r} is not a field of an estimate{did_you_mean}", field=key, hint=f"fields: {', '.join(FIELDS)}"
+    )

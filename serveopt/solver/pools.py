@@ -8,3 +8,4 @@ DECODE_SLOWDOWN = 1.08  # a decode step against the sum of its kernels
 PREFILL_QUEUE = 1.8  # TTFT against the prefill step: waiting for a worker
 PREFILL_LOSS = 0.9  # share of its rate that a prefill pool sustains
 DECODE_LOSS = 0.92
+ENCODER_LOSS = 0.9

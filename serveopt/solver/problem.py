@@ -4,45 +4,20 @@ Every user error that needs no data ends here, with the name of the field: later
 Names and units are those of the field (design.md section 4): tokens, milliseconds, GPUs.
 """
 
-import math
 import os
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from serveopt.errors import ConfigError
-from serveopt.perfdata.checkpoint import CHOICES
+from serveopt.solver.options import MAX_GPUS, MAX_TOKENS, Options, check_choice, check_flag, check_int, check_positive
 
 BACKENDS = ("trtllm", "sglang", "vllm")
 SERVING_MODES = ("auto", "agg", "disagg")
 SPACES = ("exhaustive", "reference")
-COST_MODELS = ("measured", "reference")
-# An upper bound of what anyone can mean; it keeps integer products inside int64 and typing errors out.
-MAX_TOKENS = 10_000_000
-MAX_GPUS = 65_536
-
-
-def check_choice(field: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Nothing; raises ConfigError when ``value`` is not one of ``allowed``."""
-    if value not in allowed:
-        raise ConfigError(f"{value!r} is not allowed; choose one of {', '.join(allowed)}", field=field)
-
-
-def check_int(field: str, value: object, low: int, high: int) -> None:
-    """Nothing; raises ConfigError unless ``value`` is an integer in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"{value!r} is not allowed; give a whole number from {low} to {high}", field=field)
-
-
-def check_positive(field: str, value: object, high: float = math.inf) -> None:
-    """Nothing; raises ConfigError unless ``value`` is a finite number in (0, high]."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not 0 < value <= high:  # type: ignore[arg-type, operator]
-        limit = "" if math.isinf(high) else f" and at most {high:g}"
-        raise ConfigError(f"{value!r} is not allowed; give a number above 0{limit}", field=field)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class Problem(Options):
     """A serving question: one model, one cluster, one workload, one latency target.
 
     >>> Problem(model="Qwen/Qwen3-32B-FP8", system="h200_sxm", total_gpus=32).isl
@@ -53,7 +28,6 @@ class Problem:
     system: str
     total_gpus: int
     backend: str = "trtllm"  # trtllm | sglang | vllm | auto (all three)
-    backend_version: str = "current"
     decode_system: str | None = None  # system of the decode workers; None: the same
     isl: int = 4000
     osl: int = 1000
@@ -62,22 +36,17 @@ class Problem:
     tpot_ms: float = 30.0
     serving_mode: str = "auto"
     space: str = "exhaustive"
-    cost_model: str | None = None  # None: "reference" in the reference space, else "measured"
     top_n: int = 5
     max_gpus_per_replica: int | None = None  # None: the cluster, at most 128
     max_prefill_batch: int = 64
     max_batch: int | None = None  # per attention-dp rank; None: what memory holds
     max_ctx_tokens: int | None = None  # context tokens of one step; None: max(8192, 2 isl)
-    free_gpu_memory_fraction: float | None = None  # None: the backend's own default
-    max_seq_len: int | None = None  # None: isl + osl
-    gemm_quant: str | None = None  # None: the checkpoint's own
-    moe_quant: str | None = None
-    fmha_quant: str | None = None
-    kv_quant: str | None = None
-    comm_quant: str | None = None
-    attention_backend: str | None = None
+    enable_epd: bool = False  # images are encoded by workers of their own
+    encoder_tp: int | None = None  # None: powers of two that divide the encoder, within a node
+    encoder_system: str | None = None  # None: that of the prefill workers
+    max_encoder_batch: int = 8  # requests encoded together
+    max_encoder_workers: int = 32  # of one replica
     strict_sla: bool = False
-    systems_paths: tuple[str, ...] = ("default",)
     threads: int | None = None  # None: one per core this process may use
 
     def __post_init__(self) -> None:
@@ -97,7 +66,8 @@ class Problem:
         for name in ("ttft_ms", "tpot_ms"):
             check_positive(name, getattr(self, name))
         self._check_limits()
-        self._check_quantisation()
+        self.check_options()
+        self._check_encoders()
 
     def _check_limits(self) -> None:
         check_int("top_n", self.top_n, 1, 10_000)
@@ -113,14 +83,18 @@ class Problem:
                 check_int(name, getattr(self, name), 1, high)
         if self.max_seq_len is not None:
             check_int("max_seq_len", self.max_seq_len, self.isl + self.osl, MAX_TOKENS)
-        if self.free_gpu_memory_fraction is not None:
-            check_positive("free_gpu_memory_fraction", self.free_gpu_memory_fraction, 1.0)
 
-    def _check_quantisation(self) -> None:
-        allowed = {f"{component}_quant": names for component, names in CHOICES.items()}
-        for name, choices in {"cost_model": COST_MODELS, **allowed}.items():
-            if getattr(self, name) is not None:
-                check_choice(name, getattr(self, name), tuple(choices))
+    def _check_encoders(self) -> None:
+        check_flag("enable_epd", self.enable_epd)
+        check_int("max_encoder_batch", self.max_encoder_batch, 1, 1024)
+        check_int("max_encoder_workers", self.max_encoder_workers, 1, MAX_GPUS)
+        if self.encoder_tp is not None:
+            check_int("encoder_tp", self.encoder_tp, 1, MAX_GPUS)
+        for name in ("encoder_tp", "encoder_system"):
+            if getattr(self, name) is not None and not self.enable_epd:
+                raise ConfigError("is only of use with encode workers (enable_epd)", field=name)
+        if self.enable_epd and not self.image_height:
+            raise ConfigError("is missing; encode workers need the size of an image", field="image_height")
 
     @property
     def pricing(self) -> str:

@@ -7,11 +7,13 @@ import numpy as np
 from serveopt.kernels.records import Memory
 from serveopt.solver.backends import GIB
 from serveopt.solver.budgets import step_prompts
+from serveopt.solver.footprint import activation_bytes
 from serveopt.solver.match import Matches, Pool
 from serveopt.solver.pools import PREFILL_QUEUE
 from serveopt.solver.problem import Problem
+from serveopt.solver.shape import Shape
 from serveopt.solver.sweep import LayoutFront
-from serveopt.solver.worker import Shape, Worker, activation_bytes
+from serveopt.solver.worker import Worker
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,9 +31,9 @@ def worker_columns(worker: Worker, size: int, prefix: str = "") -> dict[str, Any
         "system": engine.system.name,
         "backend": engine.backend.name,
         "version": engine.version,
-        "parallel": layout.parallel(engine.family.moe),
+        "parallel": layout.parallel(engine.model.is_moe),
         **layout._asdict(),
-        **{f"{name}_quant": mode for name, mode in engine.quant.as_dict().items()},
+        **{f"{name}_quant": mode for name, mode in worker.setting.quant.as_dict().items()},
     }
     return {f"{prefix}{name}": [value] * size for name, value in values.items()}
 
@@ -57,7 +59,7 @@ def cluster_columns(
     }
 
 
-def agg_frame(problem: Problem, fronts: list[LayoutFront]) -> "pl.DataFrame":
+def agg_frame(problem: Problem, shape: Shape, fronts: list[LayoutFront]) -> "pl.DataFrame":
     """All rows of the aggregated fronts."""
     import polars as pl
 
@@ -69,9 +71,9 @@ def agg_frame(problem: Problem, fronts: list[LayoutFront]) -> "pl.DataFrame":
         layout = front.worker.layout
         n_gpus = np.full(size, layout.n_gpus, np.int64)
         metrics = cluster_columns(problem, front.tokens_s, n_gpus, front.tpot_ms, front.ttft_ms)
-        prompts = step_prompts(front.worker.engine.cost_model, problem.isl, front.ctx_tokens)
+        prompts = step_prompts(front.worker.engine.cost_model, shape.isl, front.ctx_tokens)
         tokens = front.ctx_tokens + np.where(front.batch == 1, 0, front.batch - prompts)
-        answers = max(front.worker.answer_tokens(Shape(problem.isl, problem.osl)), 1)
+        answers = max(front.worker.answer_tokens(shape), 1)
         frames.append(
             pl.DataFrame(
                 {
@@ -80,7 +82,7 @@ def agg_frame(problem: Problem, fronts: list[LayoutFront]) -> "pl.DataFrame":
                     "concurrency": front.batch * (layout.pp * layout.attn_dp),
                     "batch": front.batch,
                     "ctx_tokens": front.ctx_tokens,
-                    "chunked_prefill": front.ctx_tokens % problem.isl != 0,
+                    "chunked_prefill": front.ctx_tokens % shape.isl != 0,
                     "memory_gib": memory_gib(front.memory, tokens, front.batch),
                     **worker_columns(front.worker, size),
                 }
@@ -140,3 +142,11 @@ def disagg_frame(problem: Problem, shape: Shape, matches: Matches, losses: tuple
         pl.col("decode_version").alias("version"),
         pl.col("decode_system").alias("system"),
     )
+
+
+def stack(frames: "list[pl.DataFrame]") -> "pl.DataFrame":
+    """The frames under one another; those without rows have no columns either."""
+    import polars as pl
+
+    filled = [frame for frame in frames if not frame.is_empty()]
+    return pl.concat(filled) if filled else pl.DataFrame()

@@ -1,6 +1,6 @@
-"""The space of a search: worker layouts, batches and context budgets.
+"""The space of a search: batches and context budgets; the worker layouts are in splits.py.
 
-``exhaustive`` takes every degree that divides, every integer batch up to what memory holds and every context
+``exhaustive`` takes every integer batch up to what memory holds and every context
 budget; ``reference`` the reference's grids (specs/search_model.md sections 5 to 7), for comparison.
 """
 
@@ -10,16 +10,13 @@ import numpy as np
 
 from serveopt.kernels.records import Memory
 from serveopt.solver.budgets import exhaustive_budgets, reference_budgets
-from serveopt.solver.engine import Engine
-from serveopt.solver.layout import Layout
-from serveopt.solver.limits import layout_fault
+from serveopt.solver.footprint import most_sequences
 from serveopt.solver.problem import Problem
-from serveopt.solver.worker import Shape, Worker, most_sequences
+from serveopt.solver.shape import request_shape
+from serveopt.solver.worker import Worker
 
 DEFAULT_CTX_TOKENS = 8192  # what engines schedule by default; larger budgets are the user's choice
 FRONT_REACH = 2.0  # the front is followed to this multiple of the TPOT target
-REFERENCE_TP = (1, 2, 4, 8)
-REFERENCE_RACK_TP = (*REFERENCE_TP, 16)
 REFERENCE_AGG_BATCHES = np.array(
     [*range(1, 16), 16, 20, 24, 28, 32, 40, 48, 56, *range(64, 241, 16), *range(256, 481, 32), 512], np.int64
 )
@@ -27,42 +24,6 @@ REFERENCE_DECODE_BATCHES = np.array(
     [*range(1, 16), *range(16, 31, 2), *range(32, 125, 4), *range(128, 505, 8), 512], np.int64
 )
 REFERENCE_REPLICAS = (1, 2, 4, 8, *range(16, 129, 8))
-
-
-def divisors(number: int, limit: int) -> list[int]:
-    """Divisors of ``number`` up to ``limit``.
-
-    >>> divisors(64, 10)
-    [1, 2, 4, 8]
-    """
-    return [d for d in range(1, min(number, limit) + 1) if number % d == 0]
-
-
-def candidate_layouts(problem: Problem, engine: Engine) -> Iterator[Layout]:
-    """Worker layouts worth a look; those that a model cannot run are left to ``split_layouts``."""
-    if problem.space == "reference":
-        rack = engine.system.gpus_per_rack is not None
-        yield from (Layout(tp=tp) for tp in (REFERENCE_RACK_TP if rack else REFERENCE_TP) if tp <= problem.total_gpus)
-        return
-    # A layer is split over GPUs of one NVLink domain: no collective was measured across nodes, and across them it
-    # would cost more than the layer saves. Pipeline stages may lie on any node.
-    domain = engine.system.gpus_per_rack or engine.system.gpus_per_node
-    for pp in divisors(engine.model.num_layers, problem.replica_limit):
-        for tp in range(1, min(domain, problem.replica_limit // pp) + 1):
-            if tp & (tp - 1) == 0 or engine.model.num_heads % tp == 0:
-                yield Layout(tp=tp, pp=pp)
-
-
-def split_layouts(problem: Problem, engine: Engine) -> tuple[list[Layout], list[tuple[Layout, str]]]:
-    """(layouts that can run, layouts that cannot with the reason)."""
-    valid, faulty = [], []
-    for layout in candidate_layouts(problem, engine):
-        fault = layout_fault(engine, layout)
-        if fault:
-            faulty.append((layout, fault[1]))
-        else:
-            valid.append(layout)
-    return valid, faulty
 
 
 def context_limit(problem: Problem) -> int:
@@ -88,7 +49,7 @@ def batches(problem: Problem, worker: Worker, memory: Memory, grid: np.ndarray) 
         most = min(most, problem.max_batch)
     if problem.space == "reference":
         return grid[grid <= most]
-    shape = Shape(problem.isl, problem.osl, problem.prefix_len, problem.max_seq_len)
+    shape = request_shape(problem, worker.engine)
     most = worker.largest_batch(shape, most, FRONT_REACH * problem.tpot_ms)
     return np.arange(1, most + 1, dtype=np.int64)
 

@@ -21,11 +21,13 @@ from serveopt.kernels.aggregate import (
     sweep_batches,
 )
 from serveopt.kernels.pareto import mark_front
-from serveopt.kernels.records import REASONS, Memory, Serving, Steps, Workload
+from serveopt.kernels.records import REASONS, Memory, Serving, Steps
 from serveopt.solver.budgets import price_budgets
+from serveopt.solver.footprint import NO_ROOM
 from serveopt.solver.problem import Problem
+from serveopt.solver.shape import Shape
 from serveopt.solver.space import REFERENCE_AGG_BATCHES, batches, context_budgets, reference_budget_groups
-from serveopt.solver.worker import NO_ROOM, Shape, Worker
+from serveopt.solver.worker import Worker
 
 TASK_CANDIDATES = 2_000_000  # priced in some 20 ms: progress and Ctrl-C are never further away
 FRONT_CAPACITY = 2048
@@ -110,10 +112,9 @@ def plan_tasks(problem: Problem, shape: Shape, workers: list[Worker], index: int
     return memory, [Task(index, steps, memories, part, limits) for part, limits in groups]
 
 
-def run_task(
-    worker: Worker, shape: Shape, work: Workload, task: Task, diagnose: bool
-) -> tuple[np.ndarray, Tally]:
+def run_task(problem: Problem, shape: Shape, worker: Worker, task: Task, diagnose: bool) -> tuple[np.ndarray, Tally]:
     """(front float64[5, n], tally) of one task."""
+    work = worker.workload(shape, problem.ttft_ms, problem.tpot_ms)
     serving = Serving(task.steps, price_budgets(worker, shape, task.budgets), work, worker.scheduler(shape))
     capacity = FRONT_CAPACITY
     while True:
@@ -137,7 +138,6 @@ def sweep_workers(
     ``diagnose`` keeps what comes nearest to the targets, for when nothing meets them.
     """
     tally = Tally()
-    work = Workload(shape.isl, shape.osl, shape.prefix, problem.ttft_ms, problem.tpot_ms)
     memories, tasks = [], []
     for index in range(len(workers)):
         memory, planned = plan_tasks(problem, shape, workers, index)
@@ -147,7 +147,7 @@ def sweep_workers(
             tally.counts[check_memory(memory, 1.0, 1.0)] += 1
     parts: list[list[np.ndarray]] = [[] for _ in workers]
     with ThreadPoolExecutor(problem.worker_threads) as pool:
-        futures = [pool.submit(run_task, workers[task.index], shape, work, task, diagnose) for task in tasks]
+        futures = [pool.submit(run_task, problem, shape, workers[task.index], task, diagnose) for task in tasks]
         try:
             for done, (task, future) in enumerate(zip(tasks, futures, strict=True), 1):
                 front, part = future.result()

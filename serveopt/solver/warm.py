@@ -24,13 +24,14 @@ def tiny_grid() -> records.Grid:
 def kernel_calls() -> list[tuple[str, Callable[[], object]]]:
     """(name, call) of every kernel that a search enters, with arguments of the types it uses."""
     grid = tiny_grid()
-    roof = records.Roofline(records.CONTEXT_ATTENTION, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0)
+    ones = (1.0,) * (2 * records.FEATURES)
+    roof = records.Roofline(records.CONTEXT, 0.0, 0.0, 0.0, 0.0, 0.0, 0, ones, ones)
     out, points, ints = np.zeros(2), np.ones(1), np.ones(1, np.int64)
     lines = records.Curves(np.array([0, 2], np.int64), np.array([0.0, 1.0]), np.array([0.0, 1.0]))
-    steps = records.Steps(np.ones(4), 1.0, np.ones(4), np.ones(4))
-    work = records.Workload(1, 2, 0, 1.0, 1.0)
-    scheduler = records.Scheduler(1, 3, 0.0, 0, 0, 1.0, 1)
-    memory = records.Memory(0.0, 0.0, 0.0, 0.0, 1.0, 10.0, 1.0, 1.0)
+    steps = records.Steps(np.ones(4), np.ones(2), np.ones(4), np.ones(4))
+    work = records.Workload(1, 2, 0, 1.0, 1.0, 2.0)
+    scheduler = records.Scheduler(1, 3, 0.0, 0, 0, 1.0, 1, 1, 0.0)
+    memory = records.Memory(0.0, 0.0, 0.0, 0.0, 1.0, 10.0, 1.0, 1.0, 1.0)
     budgets = records.Budgets(ints, points, ints, points, points, 0 * ints)
     front = np.zeros((aggregate.FRONT_ROWS, 4))
     serving = records.Serving(steps, budgets, work, scheduler)
@@ -39,8 +40,12 @@ def kernel_calls() -> list[tuple[str, Callable[[], object]]]:
     allowed, keep = np.ones((1, 1), bool), np.zeros(1, bool)
     return [
         ("efficiency", lambda: grids.fill_efficiency(grid, roof, grid.efficiency)),
-        ("prefill attention", lambda: attention.fill_prefill_attention(grid, roof, 1.0, 1, 0, out)),
-        ("decode attention", lambda: attention.fill_decode_attention(grid, roof, 1.0, ints, ints, points, out[:1])),
+        ("prefill attention", lambda: attention.fill_prompts(grid, roof, 1.0, 1.0, 0.5, out)),
+        (
+            "decode attention",
+            lambda: attention.fill_decode_attention(grid, roof, 1.0, (ints, ints), points, 5, out[:1]),
+        ),
+        ("bounds", lambda: grids.fill_bounds(roof, 1.0, points, points, out[:1])),
         ("curves", lambda: curves.fill_curve_points(lines, points, np.zeros((1, 1)))),
         ("curve sums", lambda: curves.tabulate_sum(lines, out)),
         ("memory", lambda: aggregate.check_memory(memory, 1.0, 1.0)),

@@ -4,41 +4,27 @@ Token-only operators are summed to one curve per phase, attention is tabulated o
 handful of loads per candidate, and a single estimate reads the same curves.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from serveopt.kernels.attention import fill_decode_attention, fill_prefill_attention
 from serveopt.kernels.curves import fill_curve_points, tabulate_sum
-from serveopt.kernels.records import Memory, Scheduler, Steps
-from serveopt.solver.backends import cache_budget
+from serveopt.kernels.records import Memory, Scheduler, Steps, Workload
 from serveopt.solver.engine import Engine
-from serveopt.solver.families.table import Phases
+from serveopt.solver.families.table import Phases, Setting
+from serveopt.solver.footprint import Footprint
+from serveopt.solver.images import count_images
 from serveopt.solver.layout import Layout
 from serveopt.solver.operators import descriptions as ops
 from serveopt.solver.operators.curve import TokenCurve, join
 from serveopt.solver.operators.pricing import shape_key
+from serveopt.solver.operators.sequence import SequencePrice
+from serveopt.solver.shape import Shape
 
 DECODE_STRIDE = 32  # decode steps priced once
-BF16_BYTES = 2
 FEWEST_BATCHES = 8  # looked at however slow a step is: what comes nearest to the target may have to be said
-ATTENTION = (ops.ContextAttention, ops.GenerationAttention)
-TP_STEPS = (1, 2, 4, 8)
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The request shape: prompt, answer, cached prefix; ``max_seq_len`` sizes the KV cache."""
-
-    isl: int
-    osl: int
-    prefix: int = 0
-    max_seq_len: int | None = None
-
-    @property
-    def middle(self) -> int:
-        """KV length half-way through the answer."""
-        return self.isl + self.osl // 2 + 1
+TYPICAL_WAVE = 64  # requests whose images are spread over the ranks of an encoder in a search
 
 
 @dataclass
@@ -48,31 +34,49 @@ class Worker:
     engine: Engine
     layout: Layout
     fraction: float | None = None  # free_gpu_memory_fraction
-    phases: Phases = field(init=False)
+    setting: Setting = field(init=False)
+    listed: Phases = field(init=False)  # as the family lists them
+    footprint: Footprint = field(init=False)
+    phases: Phases = field(init=False)  # blocks without a measurement of their own replaced by their parts
 
     def __post_init__(self) -> None:
-        self.phases = self.engine.family.build_phases(self.engine.model, self.engine.quant, self.layout)
+        self.setting = self.engine.setting(self.layout)
+        self.listed = self.engine.family.build_phases(self.setting)
+        self.footprint = Footprint(self.engine, self.setting, self.listed, self.fraction)
+        parts = (self.listed.context, self.listed.generation, self.listed.encoder)
+        self.phases = Phases(*(tuple(resolve_blocks(self.engine, part)) for part in parts))
+
+    @property
+    def drafts(self) -> int:
+        """Tokens that a decoding request brings into a step."""
+        return self.setting.nextn + 1
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Tokens that a decode step yields per request."""
+        return self.engine.nextn_accepted + 1.0
 
     def curves(self, phase: str, logits: bool | None = None) -> list[tuple[ops.Operator, TokenCurve]]:
         """Token operators of a phase with their curves; ``logits`` selects only, or all but, the logits GEMM."""
         chosen = []
         for operator in getattr(self.phases, phase):
             is_logits = operator.label.endswith("logits_gemm")
-            if isinstance(operator, ATTENTION) or (logits is not None and is_logits != logits):
+            if isinstance(operator, ops.SequenceOperator) or (logits is not None and is_logits != logits):
                 continue
             chosen.append((operator, self.engine.pricing.token_curve(operator)))
         return chosen
 
-    def attention(self, phase: str) -> list[ops.AttentionOperator]:
-        """Attention operators of a phase."""
-        return [operator for operator in getattr(self.phases, phase) if isinstance(operator, ATTENTION)]
+    def sequences(self, phase: str) -> list[ops.SequenceOperator]:
+        """Sequence operators of a phase: attention, blocks with attention inside, state kernels."""
+        return [operator for operator in getattr(self.phases, phase) if isinstance(operator, ops.SequenceOperator)]
 
     def check_data(self) -> None:
         """Nothing; MissingTable names the first operator of either phase that was not measured."""
-        for phase in ("context", "generation"):
+        encoder = ("encoder",) if count_images(self.setting).images else ()
+        for phase in ("context", "generation", *encoder):
             self.curves(phase)
-            for operator in self.attention(phase):
-                self.engine.pricing.attention_slice(operator)
+            for operator in self.sequences(phase):
+                self.engine.pricing.sequence(operator)
 
     def tabulate(self, phase: str, size: int, logits: bool | None = None) -> np.ndarray:
         """float64[size]: ms of a phase's token operators at 0 .. size - 1 tokens."""
@@ -89,7 +93,7 @@ class Worker:
 
     def prefill_attention(self, shape: Shape, prompts: int) -> np.ndarray:
         """float64[prompts + 1]: ms of prefill attention of 0 .. prompts whole prompts, all layers."""
-        return sum_over(self.attention("context"), prompts + 1, lambda op, out: self._fill_prefill(op, shape, out))
+        return sum_over(self.sequences("context"), prompts + 1, lambda op, out: self._fill_prefill(op, shape, out))
 
     def decode_attention(self, length: int, batch: int) -> np.ndarray:
         """float64[batch + 1]: ms of attention in one decode step at KV length ``length``, all layers."""
@@ -98,10 +102,39 @@ class Worker:
         return np.concatenate([np.zeros(1), step])
 
     def generation_attention(self, shape: Shape, batches: np.ndarray) -> np.ndarray:
-        """float64[n]: ms of attention over a whole generation for each batch size."""
+        """float64[n]: ms of sequence operators over a whole generation for each batch size.
+
+        Steps are priced in strides, each at the length of its middle step (the reference: of its first).
+        """
+        return self._summed_attention(*self.strides(shape), batches)
+
+    def strides(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        """(KV lengths int64[k] at which a generation is priced, how many steps each stands for int64[k])."""
         starts = np.arange(0, max(shape.osl - 1, 0), DECODE_STRIDE)
         repeats = np.minimum(DECODE_STRIDE, shape.osl - 1 - starts)
-        return self._summed_attention(shape.isl + starts + 1, repeats, batches)
+        middle = repeats // 2 if self.engine.cost_model == "measured" else 0
+        return shape.isl + starts + 1 + middle, repeats
+
+    def prefill_once(self, operator: ops.SequenceOperator, shape: Shape, prompts: int) -> np.ndarray:
+        """float64[prompts + 1]: ms of one layer's operator for 0 .. prompts whole prompts."""
+        out = np.zeros(prompts + 1)
+        self._fill_prefill(operator, shape, out)
+        return out
+
+    def decode_once(
+        self, operator: ops.SequenceOperator, lengths: np.ndarray, repeats: np.ndarray, batches: np.ndarray
+    ) -> np.ndarray:
+        """float64[n]: ms of one layer's operator summed over lengths for each batch size."""
+        out = np.zeros(batches.size)
+        self._price_decode(operator, lengths, repeats, batches, out)
+        return out
+
+    def encode_once(self, operator: ops.SequenceOperator, requests: int = 1) -> float:
+        """ms of one encoder layer's operator for the images of some requests."""
+        images = count_images(self.setting, requests)
+        out = np.zeros(images.images + 1)
+        self.engine.pricing.sequence(operator).prefill(images.patches_per_image, 0, out)
+        return float(out[-1])
 
     def _summed_attention(self, lengths: np.ndarray, repeats: np.ndarray, batches: np.ndarray) -> np.ndarray:
         """float64[n]: ms of decode attention summed over lengths, all layers.
@@ -109,26 +142,23 @@ class Worker:
         Layouts that differ in pipeline depth only ask for the same numbers: batches 1 .. n are kept per operator.
         """
         return sum_over(
-            self.attention("generation"),
+            self.sequences("generation"),
             batches.size,
             lambda op, out: self._fill_decode(op, lengths, repeats, batches, out),
         )
 
-    def _fill_prefill(self, operator: ops.AttentionOperator, shape: Shape, out: np.ndarray) -> None:
-        measured = self.engine.pricing.attention_slice(operator)
-        new_tokens = shape.isl - shape.prefix
-        fill_prefill_attention(measured.grid, measured.roofline, float(operator.heads), new_tokens, shape.prefix, out)
-        out[1:] += measured.extra_ms
+    def _fill_prefill(self, operator: ops.SequenceOperator, shape: Shape, out: np.ndarray) -> None:
+        self.engine.pricing.sequence(operator).prefill(shape.isl - shape.prefix, shape.prefix, out)
 
     def _fill_decode(
-        self, operator: ops.AttentionOperator, lengths: np.ndarray, repeats: np.ndarray, batches: np.ndarray,
+        self, operator: ops.SequenceOperator, lengths: np.ndarray, repeats: np.ndarray, batches: np.ndarray,
         out: np.ndarray,
     ) -> None:  # fmt: skip
         if not np.array_equal(batches, np.arange(1, batches.size + 1)):
             self._price_decode(operator, lengths, repeats, batches, out)
             return
         memo = self.engine.pricing.decode_memo
-        key = (shape_key(operator), lengths.tobytes(), repeats.tobytes())
+        key = (shape_key(operator), self.drafts, lengths.tobytes(), repeats.tobytes())
         known = memo.get(key, np.zeros(0))
         if known.size < batches.size:
             more = np.zeros(batches.size - known.size)
@@ -137,13 +167,16 @@ class Worker:
         out[:] = known[: batches.size]
 
     def _price_decode(
-        self, operator: ops.AttentionOperator, lengths: np.ndarray, repeats: np.ndarray, batches: np.ndarray,
+        self, operator: ops.SequenceOperator, lengths: np.ndarray, repeats: np.ndarray, batches: np.ndarray,
         out: np.ndarray,
     ) -> None:  # fmt: skip
-        measured = self.engine.pricing.attention_slice(operator)
-        fill_decode_attention(
-            measured.grid, measured.roofline, float(operator.heads), lengths, repeats, batches.astype(np.float64), out
-        )
+        price: SequencePrice = self.engine.pricing.sequence(operator)
+        sizes = batches.astype(np.float64)
+        if self.drafts > 1 and self.engine.cost_model == "measured":
+            # Drafts of a request share its cache: it is read once, only the arithmetic multiplies.
+            price.decode(lengths, repeats, sizes, out, self.drafts)
+        else:
+            price.decode(lengths, repeats, sizes * self.drafts, out)
 
     def steps(self, shape: Shape, tokens: int, batch: int, only: np.ndarray | None = None) -> Steps:
         """Step latencies for aggregated serving with up to ``tokens`` context tokens and ``batch`` requests.
@@ -154,96 +187,92 @@ class Worker:
         if only is not None and only.size:
             attention[only] = self._summed_attention(np.array([shape.middle]), np.ones(1, np.int64), only)
         return Steps(
-            context=self.tabulate("context", tokens + batch + 1, logits=False),
-            context_logits=float(self.at_tokens("context", np.ones(1), logits=True).sum()),
-            decode=self.tabulate("generation", batch + 1),
+            context=self.tabulate("context", tokens + batch * self.drafts + 1, logits=False),
+            context_logits=self.mixed_logits(shape, tokens, batch),
+            decode=np.ascontiguousarray(self.tabulate("generation", batch * self.drafts + 1)[:: self.drafts]),
             decode_attention=attention,
         )
+
+    def mixed_logits(self, shape: Shape, tokens: int, batch: int) -> np.ndarray:
+        """float64[sequences + 1]: ms of the logits in a mixed step (reference: of one sequence)."""
+        if self.engine.cost_model == "reference":
+            return np.full(1, float(self.at_tokens("context", np.ones(1), logits=True).sum()))
+        return self.tabulate("context", batch * self.drafts + tokens // shape.isl + 2, logits=True)
 
     def step_ms(self, shape: Shape, batches: np.ndarray) -> np.ndarray:
         """float64[n]: ms of one decode step of each batch size at the mean KV length."""
         once = np.ones(1, np.int64)
         attention = self._summed_attention(shape.middle * once, once, batches)
-        return self.at_tokens("generation", batches).sum(axis=0) + attention
+        return self.at_tokens("generation", batches * self.drafts).sum(axis=0) + attention
 
     def largest_batch(self, shape: Shape, most: int, limit_ms: float) -> int:
         """The largest batch up to ``most`` whose decode step takes at most ``limit_ms``, but no fewer than eight."""
+        least = min(most, FEWEST_BATCHES)
         doubled = 2 ** np.arange(int(most).bit_length())
         slow = np.flatnonzero(self.step_ms(shape, doubled) > 2.0 * limit_ms)
         if slow.size:
             # Steps are not strictly monotone in the batch, but a factor of two at a doubling is beyond any dip.
             most = min(most, int(doubled[slow[0]]))
         within = np.flatnonzero(self.step_ms(shape, np.arange(1, most + 1)) <= limit_ms) if most else np.zeros(0, int)
-        return max(int(within[-1]) + 1 if within.size else 0, min(most, FEWEST_BATCHES))
+        return max(int(within[-1]) + 1 if within.size else 0, least)
 
     def prefill_ms(self, shape: Shape, batches: np.ndarray) -> np.ndarray:
-        """float64[n]: ms of a prefill step of each batch of whole prompts."""
+        """float64[n]: ms of a prefill step of each batch of whole prompts, their images encoded first."""
         tokens = batches * (shape.isl - shape.prefix)
         dense = self.at_tokens("context", tokens, logits=False).sum(axis=0)
         logits = self.at_tokens("context", batches, logits=True).sum(axis=0)
-        return dense + logits + self.prefill_attention(shape, int(batches.max()))[batches]
+        images = np.array([self.encoder_ms(int(batch)) for batch in batches])
+        return images + dense + logits + self.prefill_attention(shape, int(batches.max()))[batches]
 
     def generation_ms(self, shape: Shape, batches: np.ndarray) -> np.ndarray:
-        """float64[n]: ms of all osl - 1 decode steps of each batch size."""
-        dense = self.at_tokens("generation", batches).sum(axis=0) * max(shape.osl - 1, 0)
-        return dense + self.generation_attention(shape, batches)
+        """float64[n]: ms of decoding osl - 1 tokens of each batch size."""
+        dense = self.at_tokens("generation", batches * self.drafts).sum(axis=0) * max(shape.osl - 1, 0)
+        return (dense + self.generation_attention(shape, batches)) / self.tokens_per_step
+
+    def encoder_ms(self, requests: int = 1) -> float:
+        """ms of the vision encoder for the images of some requests; 0 without images."""
+        images = count_images(self.setting, requests)
+        if not images.images:
+            return 0.0
+        dense = float(self.at_tokens("encoder", np.array([images.patches])).sum())
+        return dense + sum(op.count * self.encode_once(op, requests) for op in self.sequences("encoder"))
 
     def answer_tokens(self, shape: Shape) -> int:
         """Tokens of an answer that count as throughput: the reference leaves out the first when aggregated."""
         return shape.osl if self.engine.cost_model == "measured" else shape.osl - 1
 
-    def scheduler(self, shape: Shape) -> Scheduler:
-        """The backend's scheduling rules for this model."""
+    def scheduler(self, shape: Shape, batch: int = TYPICAL_WAVE) -> Scheduler:
+        """The backend's scheduling rules for this model; images are encoded in waves of ``batch`` requests."""
         measured = self.engine.cost_model == "measured"
-        return self.engine.backend.scheduler(self.engine.model.num_layers, self.answer_tokens(shape), measured)
+        rules = self.engine.backend.scheduler(self.engine.model.num_layers, self.answer_tokens(shape), measured)
+        return rules._replace(drafts=self.drafts, encoder_ms=self.encoder_ms(batch) / batch)
 
-    @property
-    def weight_bytes(self) -> float:
-        """Bytes of weights on one GPU."""
-        return sum(resident_bytes(self.engine, operator) for operator in self.phases.context) / self.layout.pp
-
-    @property
-    def communication_bytes(self) -> float:
-        """Bytes of communication buffers on one GPU."""
-        return float(self.engine.system.nccl_memory_bytes(min(self.layout.tp, TP_STEPS[-1])))
-
-    @property
-    def other_bytes(self) -> float:
-        """Bytes that the runtime holds on one GPU."""
-        return self.engine.system.other_bytes * self.engine.backend.other_factor
+    def workload(self, shape: Shape, ttft_ms: float, tpot_ms: float) -> Workload:
+        """The request shape and the targets as the kernels read them."""
+        steps = 1.0 + (shape.osl - 1) / self.tokens_per_step
+        return Workload(shape.isl, shape.osl, shape.prefix, ttft_ms, tpot_ms, steps)
 
     def memory(self, role: str, shape: Shape) -> Memory:
         """Memory of one GPU as a function of tokens and sequences; role agg, prefill or decode."""
-        engine = self.engine
-        backend = engine.backend
-        factor = backend.activation_factor
-        per_token = 2.0 * engine.model.num_heads * engine.model.head_dim * self.activation_width * factor
-        reserved = float(backend.reserved_tokens) if role == "agg" else 0.0
-        floor = backend.activation_floor_bytes * factor
-        if reserved and engine.cost_model == "reference":
-            # The reference reserves for its default token limit and never for more, whatever the step holds.
-            floor, per_token, reserved = max(floor, per_token * reserved), 0.0, 0.0
-        budget = cache_budget(backend.name, engine.version, engine.system, self.layout, role, self.fraction)
-        longest = shape.isl + 1 if role == "prefill" else shape.max_seq_len or shape.isl + shape.osl
-        return Memory(
-            fixed=self.weight_bytes + self.communication_bytes + self.other_bytes,
-            per_token=per_token,
-            floor=floor,
-            tokens_floor=reserved,
-            per_sequence=float(engine.family.kv_bytes(engine.model, engine.quant, self.layout, longest)),
-            capacity=float(engine.system.mem_capacity_bytes),
-            share=budget.share,
-            taken=budget.taken,
-        )
-
-    @property
-    def activation_width(self) -> float:
-        """Activation workspace per token and attention width, in units of 2 bytes."""
-        widths = self.engine.family.activation_widths[self.engine.backend.name]
-        return widths[max(i for i, tp in enumerate(TP_STEPS) if tp <= self.layout.tp)]
+        return self.footprint.memory(role, shape)
 
 
-def sum_over(operators: list[ops.AttentionOperator], size: int, fill) -> np.ndarray:  # type: ignore[no-untyped-def]
+def resolve_blocks(engine: Engine, operators: Iterable[ops.Operator]) -> Iterator[ops.Operator]:
+    """The operators that cost time; a block that was not measured as a whole is replaced by its parts."""
+    for operator in operators:
+        if isinstance(operator, ops.Resident):
+            continue
+        if not isinstance(operator, ops.Fallback):
+            yield operator
+            continue
+        # A block's roofline leaves out its projections: without a measurement only its parts are complete.
+        if engine.pricing.mode != "sol" and engine.pricing.is_measured(operator.primary):
+            yield operator.primary
+        else:
+            yield from resolve_blocks(engine, operator.parts)
+
+
+def sum_over(operators: list[ops.SequenceOperator], size: int, fill) -> np.ndarray:  # type: ignore[no-untyped-def]
     """float64[size]: the sum over operators of count times what ``fill`` writes."""
     total = np.zeros(size)
     part = np.zeros(size)
@@ -251,31 +280,3 @@ def sum_over(operators: list[ops.AttentionOperator], size: int, fill) -> np.ndar
         fill(operator, part)
         total += operator.count * part
     return total
-
-
-def resident_bytes(engine: Engine, operator: ops.Operator) -> float:
-    """Bytes of weights of an operator on one GPU, all its layers."""
-    from serveopt.perfdata.quant_modes import GEMM_MODES
-
-    if isinstance(operator, ops.Gemm):
-        return operator.n * operator.k * GEMM_MODES[operator.quant].bytes_per_element * operator.count
-    if isinstance(operator, ops.Embedding):
-        return operator.rows * operator.hidden * BF16_BYTES * operator.count
-    return 0.0
-
-
-NO_ROOM = Memory(
-    fixed=1.0, per_token=0.0, floor=0.0, tokens_floor=0.0, per_sequence=1.0, capacity=0.0, share=0.0, taken=0.0
-)  # fits nothing
-
-
-def activation_bytes(memory: Memory, tokens: np.ndarray | float) -> np.ndarray:
-    """Bytes of activations on one GPU with ``tokens`` in flight (as kernels.aggregate.check_memory)."""
-    return np.maximum(memory.per_token * np.maximum(tokens, memory.tokens_floor), memory.floor)
-
-
-def most_sequences(memory: Memory) -> int:
-    """The most sequences whose KV cache can fit with the smallest activations; 0 when none does."""
-    taken = memory.fixed + float(activation_bytes(memory, 1.0))
-    room = min(memory.capacity - taken, memory.share * memory.capacity - memory.taken * taken)
-    return max(0, int(room // memory.per_sequence)) if memory.per_sequence > 0 else 0

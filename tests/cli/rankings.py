@@ -1,5 +1,7 @@
 """A finished search made by hand: the views are tested on it without a search."""
 
+from dataclasses import replace
+
 import polars as pl
 
 from serveopt.solver.problem import Problem
@@ -39,6 +41,7 @@ def metrics(rank: int, rate: float, user: float, n_gpus: int, concurrency: int, 
         "n_gpus_used": replicas * n_gpus,
         "tokens_s": rate * n_gpus,
         "memory_gib": 58.9,
+        "measured_share": 0.93,
     }
 
 
@@ -105,3 +108,15 @@ def make_ranking(total_gpus: int = 32, **changes: object) -> Ranking:
         "notes": ("embedding is estimated, not measured",),
     }
     return Ranking(**(fields | changes))
+
+
+def encoded_ranking() -> Ranking:
+    """The same search with encode workers beside every replica."""
+    plain = make_ranking()
+    own = [pl.lit(2).alias("encoder_workers"), pl.lit(1).alias("encoder_tp"), pl.lit(8).alias("encoder_batch")]
+    own += [pl.lit(4.6).alias("encoder_memory_gib"), (pl.col("n_gpus") + 2).alias("n_gpus")]
+    return replace(
+        plain,
+        agg=plain.agg.with_columns(*own, pl.lit(1).alias("agg_workers")),
+        disagg=plain.disagg.with_columns(*own),
+    )

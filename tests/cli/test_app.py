@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -67,6 +68,14 @@ def test_help(words: list[str]) -> None:
         (["--kvcache_quant_mode", "fp7"], "error: --kvcache-quant-mode: 'fp7' is not allowed"),
         (["--cost-model", "x"], "error: --cost-model: 'x' is not allowed"),
         (["--threads", "0"], "error: --threads: 0 is not allowed"),
+        (["--database-mode", "gold"], "error: --database-mode: 'gold' is not allowed"),
+        (["--nextn", "many"], "error: --nextn: 'many' is not allowed"),
+        (["--nextn=auto"], "error: --nextn-accepted: is missing"),
+        (["--alpha", "-1"], "error: --moe-load-alpha: -1.0 is not allowed"),
+        (["--wideep_num_slots", "288"], "error: --eplb-slots: is only of use"),
+        (["--image_height", "5"], "error: --image-width: is missing"),
+        (["--moe-backend", "x"], "error: --moe-backend: 'x' is not allowed"),
+        (["--gemm-quant", "sq"], "error: --gemm-quant-mode: 'sq' was not measured"),
         (["--backend-version", "0.0.1"], "error: --backend-version: "),
         (["--model", "Qwen/Qwen3-32B-FPP8"], "error: --model: "),
         (["--system", "h200"], "error: --system: "),
@@ -145,3 +154,29 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     )
     os.close(writer)
     assert done.stderr == ""
+
+
+def test_names_are_checked_before_anything_is_compiled() -> None:
+    """A kernel cache that is empty must not put a line about compiling before the error."""
+    environment = os.environ | {"XDG_CACHE_HOME": "/nonexistent/serveopt", "NUMBA_CACHE_DIR": ""}
+    script = "import serveopt.solver.solve as s, serveopt.cli.app as a\n"
+    script += "s.compile_kernels = lambda tell: (_ for _ in ()).throw(AssertionError('compiled'))\na.app()"
+    words = [sys.executable, "-c", script, *QUESTION, "--model", "Qwen/Qwen3-32B-FPP8"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --model: unknown model")
+
+
+def test_a_closed_pipe_ends_a_long_answer_quietly(tmp_path: Path) -> None:
+    points = tmp_path / "points.jsonl"
+    line = '{"system": "h200_sxm", "backend": "trtllm", "op": "MemoryMove", "bytes_per_token": 8, "tokens": 1}\n'
+    points.write_text(line * 5000)
+    reader, writer = os.pipe()
+    words = [sys.executable, "-m", "serveopt", "data", "query", "--points", str(points)]
+    with subprocess.Popen(words, stdout=writer, stderr=subprocess.PIPE, text=True) as child:
+        os.close(writer)
+        os.read(reader, 100)
+        os.close(reader)
+        _, err = child.communicate(timeout=60)
+    assert err == ""
+    assert child.returncode == 141

@@ -5,16 +5,16 @@ from pathlib import Path
 
 from serveopt.cli import contract
 from serveopt.cli.default import ranking_csv, show
-from tests.cli.rankings import make_ranking
+from tests.cli.rankings import encoded_ranking, make_ranking
 
 TOP = [
     "version", "problem", "evaluated", "matched", "search_ms", "candidates_per_s", "chosen", "agg", "disagg", "pareto",
-    "rejected", "notes",
+    "rejected", "notes", "partial",
 ]  # fmt: skip
 METRICS = [
     "rank", "backend", "version", "system", "tokens_s_gpu", "tokens_s_gpu_cluster", "tokens_s_user", "ttft_ms",
     "tpot_ms", "e2e_ms", "request_rate_rps", "concurrency", "replicas", "n_gpus", "n_gpus_used", "tokens_s",
-    "memory_gib",
+    "memory_gib", "measured_share",
 ]  # fmt: skip
 LAYOUT = ["tp", "pp", "attn_dp", "moe_tp", "moe_ep", "cp"]
 QUANTS = ["gemm_quant", "kv_quant", "fmha_quant", "moe_quant", "comm_quant"]
@@ -59,8 +59,20 @@ def test_version_1_is_pinned() -> None:
 
 def test_every_name_is_documented() -> None:
     text = (Path(__file__).parents[2] / "docs" / "result.md").read_text()
-    names = {*TOP, *contract.AGG_COLUMNS, *contract.ROLE_COLUMNS, *contract.PARETO_COLUMNS, "xpyd"}
+    columns = (contract.AGG_COLUMNS, contract.ENCODER_COLUMNS, contract.ROLE_COLUMNS, contract.PARETO_COLUMNS)
+    names = {*TOP, "xpyd"}.union(*columns)
     assert {name for name in names if f"`{name}`" not in text} == set()
+
+
+def test_rows_with_encode_workers_say_so() -> None:
+    encoded = encoded_ranking()
+    document = contract.result_document(encoded)
+    plain = contract.result_document(make_ranking())
+    added = ["encoder_workers", "encoder_tp", "encoder_batch", "encoder_memory_gib"]
+    assert list(document["agg"][0]) == [*plain["agg"][0], "agg_workers", *added]
+    assert list(document["disagg"][0]) == [*plain["disagg"][0], *added]
+    heading = ranking_csv(encoded).splitlines()[0].split(",")
+    assert set(heading) >= {"(a)workers", "(e)workers", "(e)tp", "(e)bs", "(e)memory"}
 
 
 def test_json_is_strict() -> None:

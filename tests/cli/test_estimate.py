@@ -35,7 +35,7 @@ def make_estimate(**changes: object) -> Estimate:
         "tokens_s_user": 105.3, "request_rate_rps": 0.42, "concurrency": 4, "n_gpus": 2, "memory_gib": gib,
         "oom": False, "kv_oom": False,
         "ops": ops, "quant": {"gemm": "fp8_block", "kv": "fp8"}, "backend_version": "1.3.0rc20",
-        "cost_model": "measured",
+        "cost_model": "measured", "measured_share": 0.9,
     }  # fmt: skip
     return Estimate(**(values | changes))
 
@@ -148,3 +148,28 @@ def test_points_take_what_they_lack_from_the_options(tmp_path: Path) -> None:
     result = invoke(*POINT, "--estimate-mode", "static_ctx", "--points", str(path), "--quiet")
     assert result.stderr == ""
     assert json.loads(result.stdout)["mode"] == "static_ctx"
+
+
+def test_points_without_a_valid_line_are_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "points.jsonl"
+    path.write_text('{"modle": "x"}\n')
+    result = invoke(*POINT, "--points", str(path))
+    assert result.exit_code == 2
+    error = json.loads(result.stdout)["error"]
+    assert error["message"].startswith("'modle' is not a field of an estimate; did you mean mode")
+    assert (error["field"], "flag" in error) == ("modle", False)
+
+
+def test_expert_degrees_and_options_reach_the_estimate() -> None:
+    words = ["estimate", "--model", "Qwen/Qwen3-235B-A22B-FP8", "--system", "h200_sxm", "--tp", "4", "--bs", "4"]
+    result = invoke(*words, "--estimate-mode", "static", "--ep", "4", "--nextn", "1", "--format", "json")
+    assert result.stderr.startswith('{"version": 1, "error":')
+    assert "nextn_accepted" in result.stderr
+    result = invoke(*words, "--estimate-mode", "static", "--format", "json")
+    assert json.loads(result.stderr)["error"]["field"] == "moe_ep"
+    result = invoke(*words, "--estimate-mode", "static", "--moe_ep_size=4", "--moe-quant", "int8_wo")
+    assert result.stderr.startswith("error: --moe-quant-mode: 'int8_wo' was not measured")
+    assert "measured: " in result.stderr
+    result = invoke(*words, "--estimate-mode", "static", "--ep", "4", "--disable_encoder_dp", "--format", "json")
+    point = json.loads(result.stdout)["point"]
+    assert (point["moe_ep"], point["encoder_dp"]) == (4, False)

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from serveopt.cli.pareto_view import round_ticks
 from serveopt.cli.ranking_view import gain_over_other, print_ranking, tally
-from tests.cli.rankings import make_ranking
+from tests.cli.rankings import encoded_ranking, make_ranking
 
 HEADINGS = ("Rank", "tokens/s", "/gpu", "/user", "TTFT", "concurrency", "workers", "parallel", "bs")
 
@@ -41,6 +41,16 @@ def test_cells_show_their_arithmetic() -> None:
     assert "2048 (=128x16)" in text
     assert "32 (32=8x4)" in text
     assert "(=2x1x1)" in text
+
+
+def test_encode_workers_are_named_and_counted() -> None:
+    text = printed(200, encoded_ranking())
+    assert "+ 2 encode tp1 batch 8)" in text
+    assert "2 tp1 bs8" in text
+    assert "(=1x2+2x1)" in text
+    narrow = printed(80, encoded_ranking())
+    assert "(e)" in narrow
+    assert max(len(line) for line in narrow.splitlines()) <= 80
 
 
 def test_no_colour_codes_unless_the_console_shows_colours() -> None:

@@ -15,8 +15,13 @@ from tests import oracle
 
 BOUNDED = settings(max_examples=50, deadline=None)
 SCHEDULERS = [BACKENDS[name].scheduler(4, 9, strict) for name in sorted(BACKENDS) for strict in (False, True)]
-ROOMY = Memory(1.0, 0.0, 0.0, 0.0, 1e-6, 1e9, 1.0, 1.0)
-NO_ROOM = Memory(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+ROOMY = Memory(1.0, 0.0, 0.0, 0.0, 1e-6, 1e9, 1.0, 1.0, 1.0)
+NO_ROOM = Memory(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+def workload(isl: int, osl: int, prefix: int, ttft_ms: float, tpot_ms: float, tokens_per_step: float = 1.0) -> Workload:
+    """A request shape; every decode step yields ``tokens_per_step`` tokens of an answer."""
+    return Workload(isl, osl, prefix, ttft_ms, tpot_ms, 1.0 + (osl - 1) / tokens_per_step)
 
 
 class Case(NamedTuple):
@@ -55,9 +60,10 @@ def build_case(work: Workload, scheduler: Scheduler, sizes: list[int], most: int
     random = np.random.default_rng(seed)
     budgets = np.array(sorted(sizes), np.int64)
     whole_ms = np.append(0.0, np.cumsum(random.uniform(0.1, 2, -(-int(budgets[-1]) // work.isl))))
-    context = np.cumsum(random.uniform(0, 0.2, int(budgets[-1]) + most + 1))
+    context = np.cumsum(random.uniform(0, 0.2, int(budgets[-1]) + most * scheduler.drafts + 1))
     decode, attention = (np.cumsum(random.uniform(0, 0.3, most + 1)) for _ in range(2))
-    steps = Steps(context, 0.37, decode + 1.0, attention - attention[0])
+    logits = 0.37 + np.cumsum(random.uniform(0, 0.05, most * scheduler.drafts + int(budgets[-1]) // work.isl + 2))
+    steps = Steps(context, logits, decode + 1.0, attention - attention[0])
     return Case(
         work, scheduler, steps, build_budgets(work, budgets, whole_ms, bool(scheduler.strict_chunks)), whole_ms, most
     )
@@ -65,12 +71,16 @@ def build_case(work: Workload, scheduler: Scheduler, sizes: list[int], most: int
 
 @st.composite
 def cases(draw: st.DrawFn, largest: int = 40, least_osl: int = 2) -> Case:
-    """Any scheduler, prompt, answer, prefix and set of budgets."""
-    isl = draw(st.integers(1, 24))
+    """Any scheduler, prompt, answer, prefix, depth of speculation, encoder and set of budgets."""
+    drafts = draw(st.sampled_from([1, 1, 2, 4]))
+    isl = draw(st.integers(drafts, 24))  # a decoding request brings no more tokens than a prompt
     targets = (draw(st.floats(1, 400)), draw(st.floats(1, 60)))
-    work = Workload(isl, draw(st.integers(least_osl, 20)), draw(st.integers(0, isl - 1)), *targets)
+    accepted = draw(st.floats(0, drafts - 1))
+    work = workload(isl, draw(st.integers(least_osl, 20)), draw(st.integers(0, isl - 1)), *targets, accepted + 1)
     sizes = draw(st.lists(st.integers(1, largest), min_size=1, max_size=8, unique=True))
-    return build_case(work, draw(st.sampled_from(SCHEDULERS)), sizes, draw(st.integers(1, 9)), draw(st.integers(0, 99)))
+    encoder_ms = draw(st.sampled_from([0.0, 0.0, 7.3]))
+    scheduler = draw(st.sampled_from(SCHEDULERS))._replace(drafts=drafts, encoder_ms=encoder_ms)
+    return build_case(work, scheduler, sizes, draw(st.integers(1, 9)), draw(st.integers(0, 99)))
 
 
 def expected(case: Case, batch: int, at: int) -> tuple[float, float, float]:
@@ -78,9 +88,11 @@ def expected(case: Case, batch: int, at: int) -> tuple[float, float, float]:
     work, steps, budget = case.work, case.steps, int(case.budgets.ctx_tokens[at])
     decoding = oracle.decoding_requests(work, case.scheduler, batch, budget)
     strict = bool(case.scheduler.strict_chunks)
-    tokens = budget + decoding - oracle.cached_tokens(work.isl, work.prefix, budget, strict)
+    tokens = budget + decoding * case.scheduler.drafts - oracle.cached_tokens(work.isl, work.prefix, budget, strict)
     attention = oracle.budget_attention(case.whole_ms, work.isl, budget, strict)
-    mixed = steps.context[tokens] + steps.context_logits + attention + steps.decode_attention[decoding]
+    ending = oracle.step_prompts(work.isl, budget, strict) + decoding * case.scheduler.drafts
+    logits = steps.context_logits[min(ending, steps.context_logits.size - 1)]
+    mixed = steps.context[tokens] + logits + attention + steps.decode_attention[decoding]
     return oracle.price(
         work, case.scheduler, batch, budget, (mixed, steps.decode[batch] + steps.decode_attention[batch])
     )
@@ -105,9 +117,30 @@ def test_block_equals_oracle(case: Case, data: st.DataObject) -> None:
             np.testing.assert_allclose(got[:, at], expected(case, batch, at), rtol=1e-12)
 
 
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_accepted_drafts_shorten_answers(scheduler: Scheduler) -> None:
+    """Two tokens per step halve the steps behind the first token; what a step costs stays the same."""
+    plain, speculating = (build_case(workload(8, 9, 0, 1e9, 1e9, p), scheduler, [8], 1) for p in (1.0, 2.0))
+    steps = plain.steps.decode[1] + plain.steps.decode_attention[1]
+    assert priced(plain, 1)[1, 0] == pytest.approx(steps, rel=1e-12)
+    assert priced(speculating, 1)[1, 0] == pytest.approx(steps / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_images_delay_the_first_token(scheduler: Scheduler) -> None:
+    """Every request of a wave waits for the encoder of the whole wave; decoding does not change."""
+    plain, seeing = (
+        build_case(workload(8, 9, 0, 1e9, 1e9), scheduler._replace(encoder_ms=ms), [4, 8, 20], 5) for ms in (0.0, 3.0)
+    )
+    before, after = priced(plain, 5), priced(seeing, 5)
+    np.testing.assert_allclose(after[0], before[0] + 15.0, rtol=1e-12)
+    np.testing.assert_array_equal(after[1], before[1])
+    assert (after[2] < before[2]).all()
+
+
 def test_block_may_start_anywhere() -> None:
     """A range of budgets is priced as in one piece."""
-    case = build_case(Workload(7, 5, 2, 1e9, 1e9), SCHEDULERS[0], list(range(1, 30)), 6)
+    case = build_case(workload(7, 5, 2, 1e9, 1e9), SCHEDULERS[0], list(range(1, 30)), 6)
     part = np.zeros((3, 10))
     price_block(case.serving, 6, 11, np.zeros((2, 10)), part)
     np.testing.assert_array_equal(part, priced(case, 6)[:, 11:21])
@@ -116,7 +149,7 @@ def test_block_may_start_anywhere() -> None:
 @pytest.mark.parametrize("name", sorted(BACKENDS))
 def test_strict_chunks_change_cut_prompts_only(name: str) -> None:
     """Where budgets hold whole prompts both cost models agree."""
-    work = Workload(8, 6, 0, 1e9, 1e9)
+    work = workload(8, 6, 0, 1e9, 1e9)
     both = [build_case(work, BACKENDS[name].scheduler(4, 5, strict), [8, 16, 24], 6) for strict in (False, True)]
     np.testing.assert_array_equal(priced(both[0], 6), priced(both[1], 6))
 
@@ -131,6 +164,7 @@ MEMORIES = st.builds(
     capacity=st.floats(1, 200),
     share=st.floats(0.3, 1),
     taken=st.floats(0.3, 1),
+    drafts=st.just(1.0),
 )
 
 
@@ -215,7 +249,8 @@ def slow_sweep(case: Case, memories: tuple[Memory, Memory]) -> tuple[Priced, dic
         for at, budget in enumerate(case.budgets.ctx_tokens.tolist()):
             if not oracle.possible(case.work.isl, batch, budget, bool(case.scheduler.strict_chunks)):
                 continue
-            tokens = oracle.step_tokens(case.work.isl, batch, budget, bool(case.scheduler.strict_chunks))
+            strict = bool(case.scheduler.strict_chunks)
+            tokens = oracle.step_tokens(case.work.isl, batch, budget, strict, memories[0].drafts)
             verdict = oracle.check_memory(memories[0], tokens, batch)
             if verdict == Reason.PRICED and oracle.check_memory(memories[1], tokens, batch) == Reason.PRICED:
                 verdict = Reason.DOMINATED
@@ -253,8 +288,9 @@ def check_front(case: Case, swept: Swept, rows: Priced) -> None:
 @BOUNDED
 def test_sweep_equals_brute_force(case: Case, memory: Memory, shallower: Memory) -> None:
     """The front and every count, in any memory and behind any dominating layout."""
-    swept = sweep(case, (memory, shallower))
-    rows, counts = slow_sweep(case, (memory, shallower))
+    memories = tuple(one._replace(drafts=float(case.scheduler.drafts)) for one in (memory, shallower))
+    swept = sweep(case, memories)
+    rows, counts = slow_sweep(case, memories)
     assert swept is not None
     assert join_memory(swept.counts) == join_memory(counts)
     check_front(case, swept, rows)
@@ -263,7 +299,7 @@ def test_sweep_equals_brute_force(case: Case, memory: Memory, shallower: Memory)
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_sweep_across_blocks(scheduler: Scheduler) -> None:
     """Budgets that take several blocks, a last partial one included."""
-    case = build_case(Workload(24, 9, 3, 260.0, 9.0), scheduler, list(range(1, 601)), 29)
+    case = build_case(workload(24, 9, 3, 260.0, 9.0), scheduler, list(range(1, 601)), 29)
     swept = sweep(case, (ROOMY, NO_ROOM))
     rows, counts = slow_sweep(case, (ROOMY, NO_ROOM))
     assert swept is not None
@@ -274,7 +310,7 @@ def test_sweep_across_blocks(scheduler: Scheduler) -> None:
 @pytest.mark.jit_sizes
 def test_sweep_across_chunks() -> None:
     """More budgets than are priced at once."""
-    case = build_case(Workload(3000, 400, 0, 2500.0, 3.0), SCHEDULERS[1], list(range(1, 9001)), 4)
+    case = build_case(workload(3000, 400, 0, 2500.0, 3.0), SCHEDULERS[1], list(range(1, 9001)), 4)
     swept = sweep(case, (ROOMY, NO_ROOM))
     rows, counts = slow_sweep(case, (ROOMY, NO_ROOM))
     assert swept is not None
@@ -318,7 +354,7 @@ def test_nearest_where_nothing_meets_both(case: Case) -> None:
 @pytest.mark.parametrize("targets", [(1e9, 1e-3), (1e-3, 1e9), (1e-3, 1e-3)])
 def test_nearest_across_blocks(targets: tuple[float, float]) -> None:
     """The closest miss may lie in any block of a batch: here short steps are the cheapest way to prefill."""
-    case = build_case(Workload(600, 9, 0, *targets), SCHEDULERS[0], list(range(1, 601)), 3)
+    case = build_case(workload(600, 9, 0, *targets), SCHEDULERS[0], list(range(1, 601)), 3)
     steep = np.arange(case.steps.context.size) ** 3.0
     case = case._replace(steps=case.steps._replace(context=steep))
     swept = sweep(case, (ROOMY, NO_ROOM))
@@ -329,7 +365,7 @@ def test_nearest_across_blocks(targets: tuple[float, float]) -> None:
 
 def test_small_front_asks_for_more_room() -> None:
     """A sweep that outgrows its front says so; the caller doubles it."""
-    case = build_case(Workload(8, 9, 0, 1e9, 1e9), SCHEDULERS[0], list(range(1, 30)), 9)
+    case = build_case(workload(8, 9, 0, 1e9, 1e9), SCHEDULERS[0], list(range(1, 30)), 9)
     assert sweep(case, (ROOMY, NO_ROOM), capacity=1) is None
 
 

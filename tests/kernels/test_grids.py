@@ -5,16 +5,53 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from serveopt.kernels.grids import fill_efficiency, fill_line, grid_ms
-from serveopt.kernels.records import CONTEXT_ATTENTION, GENERATION_ATTENTION, Grid, Roofline
-from serveopt.solver.operators.attention import nest
+from serveopt.kernels.grids import bound_ms, fill_bounds, fill_efficiency, fill_line, grid_ms
+from serveopt.kernels.records import CONTEXT, FEATURES, GENERATION, Grid, Roofline
+from serveopt.solver.operators.slices import nest
 from tests import oracle
 
 BOUNDED = settings(max_examples=60, deadline=None)
-PREFILL = Roofline(CONTEXT_ATTENTION, 2e13, 1e11, 128.0, 0.0, 4.0, 2.0)
-DECODE = Roofline(GENERATION_ATTENTION, 2e13, 1e11, 128.0, 0.0, 0.0, 1.0)
-WINDOWED = [PREFILL._replace(window=64.0), DECODE._replace(window=64.0)]
+PREFILL = oracle.plain_attention(CONTEXT, kv_heads=4, kv_bytes=2)
+DECODE = oracle.plain_attention(GENERATION, kv_heads=0, kv_bytes=1)
+WINDOWED = [PREFILL._replace(cap=64.0), DECODE._replace(cap=64.0)]
 ROOFLINES = [PREFILL, DECODE, *WINDOWED]
+POWERS = st.sampled_from([1.0, 0.5, 0.85])  # of the latency that is linear in the prompt
+
+
+@st.composite
+def rooflines(draw: st.DrawFn) -> Roofline:
+    """Any features, prefix, window or top-k, gate and compression."""
+    weights = st.tuples(*[st.sampled_from([0.0, 1e-9, 3e-8])] * (2 * FEATURES))
+    ratio = draw(st.sampled_from([0.0, 0.0, 4.0, 128.0]))
+    return Roofline(
+        kind=draw(st.sampled_from([CONTEXT, GENERATION])),
+        prefix=float(draw(st.integers(0, 300))),
+        cap=float(draw(st.sampled_from([0, 0, 1, 64, 128]))),
+        gate=float(draw(st.sampled_from([0, 100]))),
+        ratio=ratio,
+        limit=float(draw(st.sampled_from([0, 1, 20]))),
+        step_window=draw(st.integers(0, 1)),
+        math=draw(weights),
+        memory=draw(weights),
+    )
+
+
+@given(rooflines(), st.integers(1, 64), st.integers(1, 400), st.integers(1, 400))
+@BOUNDED
+def test_bound_equals_counting(roof: Roofline, heads: int, middle: int, last: int) -> None:
+    """Closed forms of pairs behind prefixes, windows, gates and compressed keys are what counting one by one gives."""
+    if roof.kind == GENERATION:
+        last += int(roof.prefix)
+    expected = oracle.bound_ms(roof, (heads, middle, last))
+    assert bound_ms(roof, float(heads), float(middle), float(last)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_bounds_of_many_points_are_those_of_each() -> None:
+    """One call, many points."""
+    middle, last, out = np.arange(1.0, 9.0), np.arange(11.0, 19.0), np.zeros(8)
+    fill_bounds(DECODE, 8.0, middle, last, out)
+    expected = [bound_ms(DECODE, 8.0, b, s) for b, s in zip(middle, last, strict=True)]
+    np.testing.assert_array_equal(out, expected)
 
 
 def axis(largest: int, size: int) -> st.SearchStrategy[list[int]]:
@@ -44,9 +81,9 @@ def build(leaves: oracle.Leaves, roof: Roofline) -> Grid:
     return grid
 
 
-def look_up(leaves: oracle.Leaves, roof: Roofline, point: tuple[float, ...], root: bool = False) -> float:
+def look_up(leaves: oracle.Leaves, roof: Roofline, point: tuple[float, ...], power: float = 1.0) -> float:
     """The kernel's latency at ``point``."""
-    return grid_ms(build(leaves, roof), roof, np.empty((2, 5)), tuple(map(float, point)), root)
+    return grid_ms(build(leaves, roof), roof, np.empty((2, 5)), tuple(map(float, point)), power)
 
 
 def has_tied_reach(leaves: oracle.Leaves, roof: Roofline, point: tuple[float, ...]) -> bool:
@@ -55,27 +92,27 @@ def has_tied_reach(leaves: oracle.Leaves, roof: Roofline, point: tuple[float, ..
     return len(rows) > 4 and rows[4][0] - rows[0][0] < 1e-6
 
 
-@given(ragged_leaves(), st.sampled_from(ROOFLINES), st.tuples(*[st.integers(1, 700)] * 3), st.booleans())
+@given(ragged_leaves(), st.sampled_from(ROOFLINES), st.tuples(*[st.integers(1, 700)] * 3), POWERS)
 @BOUNDED
-def test_equals_oracle(leaves: oracle.Leaves, roof: Roofline, point: tuple[int, ...], root: bool) -> None:
+def test_equals_oracle(leaves: oracle.Leaves, roof: Roofline, point: tuple[int, ...], power: float) -> None:
     """Inside, on edges with one neighbour, and outside."""
     point = (point[0] % 80 + 1, *point[1:])
-    if roof.kind == GENERATION_ATTENTION:
+    if roof.kind == GENERATION:
         point = (*point[:2], point[2] + 1)
     assume(not has_tied_reach(leaves, roof, point))
-    expected = oracle.grid_ms(leaves, lambda at: oracle.bound_ms(roof, at), point, 1 if root else -1)
-    assert look_up(leaves, roof, point, root) == pytest.approx(expected, rel=1e-9)
+    expected = oracle.grid_ms(leaves, lambda at: oracle.bound_ms(roof, at), point, (1.0, power, 1.0))
+    assert look_up(leaves, roof, point, power) == pytest.approx(expected, rel=1e-9)
 
 
-@given(ragged_leaves(), st.sampled_from(ROOFLINES), st.booleans())
+@given(ragged_leaves(), st.sampled_from(ROOFLINES), POWERS)
 @BOUNDED
-def test_exact_at_nodes(leaves: oracle.Leaves, roof: Roofline, root: bool) -> None:
+def test_exact_at_nodes(leaves: oracle.Leaves, roof: Roofline, power: float) -> None:
     """A measured point is its measurement, bit for bit."""
     grid, near = build(leaves, roof), np.empty((2, 5))
     for a, inner in leaves.items():
         for b, last in inner.items():
             for c, latency in last.items():
-                assert grid_ms(grid, roof, near, (a, b, c), root) == latency
+                assert grid_ms(grid, roof, near, (a, b, c), power) == latency
 
 
 @given(
@@ -96,13 +133,13 @@ def test_exact_on_multilinear_functions(
     assert look_up(leaves, PREFILL, point) == pytest.approx(value(*point), rel=1e-9)
 
 
-@given(axis(512, 5), st.floats(0, 1), st.floats(1e-6, 1e-2))
+@given(axis(512, 5), st.floats(0, 1), st.floats(1e-6, 1e-2), POWERS)
 @BOUNDED
-def test_root_axis_is_exact_on_squares(prompts: list[int], share: float, scale: float) -> None:
-    """Prefill attention grows with the square of the prompt: blending roots reproduces it."""
-    leaves = {8.0: {float(s): {1.0: scale * s * s} for s in prompts}}
+def test_power_is_exact_on_its_inverse(prompts: list[int], share: float, scale: float, power: float) -> None:
+    """What grows with the square of the prompt is reproduced by blending roots, and so for any power."""
+    leaves = {8.0: {float(s): {1.0: scale * s ** (1 / power)} for s in prompts}}
     at = min(prompts) + share * (max(prompts) - min(prompts))
-    assert look_up(leaves, PREFILL, (8, at, 1), root=True) == pytest.approx(scale * at * at, rel=1e-9)
+    assert look_up(leaves, PREFILL, (8, at, 1), power) == pytest.approx(scale * at ** (1 / power), rel=1e-9)
 
 
 @pytest.mark.parametrize("roof", ROOFLINES)
@@ -150,14 +187,14 @@ SMOOTH = {
 def line_at(lasts: np.ndarray, batch: float) -> np.ndarray:
     """The kernel's latencies along the last axis."""
     out = np.empty(lasts.size)
-    fill_line(build(SMOOTH, DECODE), DECODE, np.empty((2, 5)), (8.0, batch, 0.0), (lasts, np.log2(lasts)), False, out)
+    fill_line(build(SMOOTH, DECODE), DECODE, np.empty((2, 5)), (8.0, batch, 0.0), (lasts, np.log2(lasts)), 1.0, out)
     return out
 
 
 def points_at(lasts: np.ndarray, batch: float) -> np.ndarray:
     """The same, one look-up each."""
     grid, near = build(SMOOTH, DECODE), np.empty((2, 5))
-    return np.array([grid_ms(grid, DECODE, near, (8.0, batch, float(last)), False) for last in lasts])
+    return np.array([grid_ms(grid, DECODE, near, (8.0, batch, float(last)), 1.0) for last in lasts])
 
 
 @given(st.integers(16, 1000), st.integers(1, 24), st.integers(1, 64))

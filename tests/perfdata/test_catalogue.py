@@ -218,10 +218,10 @@ def test_decoder_of_a_multimodal_model() -> None:
     assert model.hidden_size == 512 and model.quantisation.algo == "mxfp4"
 
 
-def test_unknown_architecture_loads() -> None:
-    model = reduce_config("m", changed(architectures=["BrandNewForCausalLM"], num_key_value_heads=...))
-    assert model.family == "" and model.num_kv_heads == 0 and not model.is_moe
-    assert "BrandNewForCausalLM" not in ARCHITECTURES
+def test_an_unknown_architecture_is_told_before_anything_else() -> None:
+    with pytest.raises(ConfigError, match="unknown architecture 'BrandNewForCausalLM'") as caught:
+        reduce_config("m", changed(architectures=["BrandNewForCausalLM"], num_hidden_layers=...))
+    assert all(name in caught.value.hint for name in ARCHITECTURES)
 
 
 JUNK = st.recursive(

@@ -69,7 +69,7 @@ def price_worker(problem: Problem, worker: Worker, counts: dict[Reason, int]) ->
     assert most_tokens is not None
     steps, memory = worker.steps(shape, most_tokens, most_batch), worker.memory("agg", shape)
     whole = worker.prefill_attention(shape, math.ceil(most_tokens / shape.isl))
-    work = Workload(shape.isl, shape.osl, shape.prefix, problem.ttft_ms, problem.tpot_ms)
+    work = Workload(shape.isl, shape.osl, shape.prefix, problem.ttft_ms, problem.tpot_ms, shape.osl)
     scheduler = worker.scheduler(shape)
     strict = bool(scheduler.strict_chunks)
     rows = []
@@ -85,7 +85,9 @@ def price_worker(problem: Problem, worker: Worker, counts: dict[Reason, int]) ->
             decoding = oracle.decoding_requests(work, scheduler, batch, budget)
             attention = oracle.budget_attention(whole, shape.isl, budget, strict)
             tokens = budget + decoding - oracle.cached_tokens(shape.isl, shape.prefix, budget, strict)
-            mixed = steps.context[tokens] + steps.context_logits + attention + steps.decode_attention[decoding]
+            ending = oracle.step_prompts(shape.isl, budget, strict) + decoding
+            logits = steps.context_logits[min(ending, steps.context_logits.size - 1)]
+            mixed = steps.context[tokens] + logits + attention + steps.decode_attention[decoding]
             ttft, tpot, rate = oracle.price(work, scheduler, batch, budget, (mixed, decode))
             replicas = problem.total_gpus // layout.n_gpus
             served = rate * layout.pp * replicas / problem.total_gpus

@@ -151,7 +151,7 @@ def test_more_memory_for_more_tokens(mode: str) -> None:
         ({"moe_ep": 2}, "moe_ep"),
         ({"isl": 2_000_000}, "isl"),
         ({"batch": 2, "ctx_tokens": 3000, "isl": 1000}, "ctx_tokens"),
-        ({"model": "google/gemma-4-26B-A4B"}, "model"),
+        ({"nextn": 1}, "nextn_accepted"),
         ({"system": "h300"}, "system"),
     ],
 )

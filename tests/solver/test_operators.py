@@ -1,41 +1,17 @@
-"""Operators against single-operator reference latencies, and what an operator that was not measured says."""
+"""Weight shapes that were not measured, counts, and what an operator that was not measured says."""
 
-import csv
-import json
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from serveopt.errors import MissingTable
-from serveopt.kernels.attention import fill_decode_attention, fill_prefill_attention
 from serveopt.kernels.curves import curve_ms
 from serveopt.perfdata.store import open_database
 from serveopt.perfdata.systems import load_system
 from serveopt.solver.operators import descriptions as ops
 from serveopt.solver.operators.curve import join
 from serveopt.solver.operators.pricing import Pricing
-
-CHECKPOINTS = Path(__file__).parents[2].parent / "shared" / "data" / "op_checkpoints.csv"
-DENSE = (
-    "GEMM", "ContextAttention", "GenerationAttention", "CustomAllReduce", "NCCL", "ElementWise", "Embedding", "P2P"
-)  # fmt: skip
-
-
-def read_checkpoints() -> list[Any]:
-    """One parameter per reference point of a dense operator; a single skipped one where the data is absent."""
-    if not CHECKPOINTS.is_file():
-        return [pytest.param(None, marks=pytest.mark.skip(reason="reference data ../shared is absent"))]
-    chosen = []
-    with CHECKPOINTS.open(newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), 2):
-            arguments = json.loads(row["args_json"])
-            if arguments["op"] in DENSE and arguments["mode"] == "SILICON":
-                name = f"line{number}-{arguments['op']}-{row['system']}-{row['backend']}"
-                chosen.append(pytest.param({**row, **arguments}, id=name))
-    return chosen
 
 
 @cache
@@ -44,52 +20,12 @@ def pricing(system: str, backend: str, version: str = "current", cost_model: str
     return Pricing(open_database(system, backend, version), load_system(system), cost_model)
 
 
-def describe(kind: str, given: dict[str, Any]) -> ops.Operator:
-    """The operator of a reference point."""
-    quant = {name: str(value).split(".")[-1] for name, value in given.items()}
-    if kind == "GEMM":
-        return ops.Gemm("op", 1, given["n"], given["k"], quant["quant_mode"], given.get("low_precision_input", False))
-    if kind == "CustomAllReduce":
-        return ops.AllReduce("op", 1, given["h"], given["tp_size"])
-    if kind == "NCCL":
-        elements = given["num_elements_per_token"]
-        return ops.Nccl("op", 1, given["nccl_op"], elements, given["num_gpus"], quant["comm_quant_mode"])
-    if kind == "ElementWise":
-        return ops.MemoryMove("op", 1, 2.0 * (given["dim_in"] + given["dim_out"]))
-    if kind == "Embedding":
-        return ops.Embedding("op", 1, given["row_size"], given["column_size"])
-    if kind == "P2P":
-        return ops.PointToPoint("op", 1, given["h"])
-    heads = (given["n"], given["n_kv"], given["head_size"])
-    window = given["window_size"]
-    if kind == "GenerationAttention":
-        return ops.GenerationAttention("op", 1, *heads, quant["kv_cache_dtype"], window)
-    return ops.ContextAttention("op", 1, *heads, quant["fmha_quant_mode"], quant["kvcache_quant_mode"], window)
-
-
-def price(prices: Pricing, operator: ops.Operator, query: dict[str, int]) -> tuple[float, str]:
-    """(ms, source) of one call."""
-    if not isinstance(operator, ops.ContextAttention | ops.GenerationAttention):
-        curve = prices.token_curve(operator)
-        return curve_ms(join([curve]), 0, float(query["x"])), curve.source
-    measured, batch = prices.attention_slice(operator), query["batch_size"]
-    grid, roof = measured.grid, measured.roofline
-    if isinstance(operator, ops.ContextAttention):
-        out = np.empty(batch + 1)
-        fill_prefill_attention(grid, roof, float(operator.heads), query["s"], query["prefix"], out)
-        return out[batch] + measured.extra_ms, measured.source
-    out, one = np.empty(1), np.ones(1, np.int64)
-    fill_decode_attention(grid, roof, float(operator.heads), query["s"] * one, one, np.array([float(batch)]), out)
-    return float(out[0]), measured.source
-
-
-@pytest.mark.parametrize("point", read_checkpoints())
-def test_equals_reference(point: dict[str, Any]) -> None:
-    """Within 0.2 % and from the same kind of source."""
-    prices = pricing(point["system"], point["backend"], point["version"])
-    latency, source = price(prices, describe(point["op"], point["ctor"]), point["query"])
-    assert latency == pytest.approx(float(point["latency_ms"]), rel=2e-3)
-    assert source == point["source"]
+def price(prices: Pricing, operator: ops.Operator, tokens: float = 1.0) -> float:
+    """ms of a token operator; of a sequence operator only whether it has a price."""
+    if isinstance(operator, ops.SequenceOperator):
+        prices.sequence(operator)
+        return 0.0
+    return float(prices.token_curve(operator).at(np.array([tokens]))[0])
 
 
 @pytest.mark.parametrize("method", ["measured", "reference"])
@@ -128,13 +64,13 @@ def test_nearly_measured_shape_is_nearly_the_measurement(method: str) -> None:
 def test_one_gpu_needs_no_collective() -> None:
     """A group of one costs nothing, whatever was measured."""
     for operator in (ops.AllReduce("op", 1, 5120, 1), ops.Nccl("op", 1, "all_gather", 5120, 1)):
-        assert price(pricing("h200_sxm", "trtllm"), operator, {"x": 4096})[0] == 0.0
+        assert price(pricing("h200_sxm", "trtllm"), operator, 4096.0) == 0.0
 
 
 def test_count_multiplies() -> None:
     """All runs of an operator in one step."""
     prices = pricing("h200_sxm", "trtllm")
-    one, many = (price(prices, ops.Gemm("op", count, 4096, 4096, "fp8"), {"x": 77})[0] for count in (1, 64))
+    one, many = (price(prices, ops.Gemm("op", count, 4096, 4096, "fp8"), 77.0) for count in (1, 64))
     assert many == pytest.approx(64 * one, rel=1e-12)
 
 
@@ -142,7 +78,6 @@ MISSING = [
     (ops.Gemm("op", 1, 4096, 4096, "int4_wo"), "gemm", "gemm_dtype=int4_wo"),
     (ops.ContextAttention("op", 1, 32, 8, 80, "bfloat16", "bfloat16"), "context_attention", "head_dim=80"),
     (ops.GenerationAttention("op", 1, 32, 8, 128, "fp8", window=77), "generation_attention", "window_size=77"),
-    (ops.AllReduce("op", 1, 5120, 7), "custom_allreduce", "num_gpus=7"),
     (ops.Nccl("op", 1, "broadcast", 5120, 2), "nccl", "broadcast"),
 ]
 
@@ -151,7 +86,7 @@ MISSING = [
 def test_missing_data_is_named(operator: ops.Operator, table: str, key: str) -> None:
     """The table and the slice that were asked for, in one line."""
     with pytest.raises(MissingTable) as caught:
-        price(pricing("h200_sxm", "trtllm"), operator, {"x": 1, "batch_size": 1, "s": 16, "prefix": 0})
+        price(pricing("h200_sxm", "trtllm"), operator)
     assert caught.value.op == table
     assert key in caught.value.message
     assert "\n" not in caught.value.message

@@ -13,6 +13,20 @@ PLACE = {"model": GOOD["model"], "system": GOOD["system"]}
 COUNTS = (0, -1, 1.5, "2", True, None)
 NUMBERS = (0, -1.0, float("nan"), float("inf"), "2", True)
 
+OPTION_FAULTS: dict[str, tuple[Any, ...]] = {
+    "database_mode": ("gold", "", None, 3),
+    "moe_backend": ("cutlass", ""),
+    "nextn": (-1, 1.5, True, "many", 65),
+    "nextn_accepted": (-0.1, 1.0, float("nan"), "1"),  # nothing is speculated on by default
+    "moe_load_alpha": (-0.1, float("nan"), float("inf"), "1", True),
+    "enable_eplb": (None, 1, "yes"),
+    "eplb_slots": (0, 1.5, "2", True, 288),  # without the load balancer there are none
+    "enable_wide_ep": (1, "auto"),
+    "image_height": (-1, 1.5, "2", True, None),
+    "image_width": (-1, 1.5, "2", True, None),
+    "num_images": COUNTS,
+    "encoder_dp": (None, 1, "yes"),
+}
 PROBLEM_FAULTS: dict[str, tuple[Any, ...]] = {
     "model": ("", "  ", None, 7),
     "system": ("", "  ", None, 7),
@@ -39,7 +53,12 @@ PROBLEM_FAULTS: dict[str, tuple[Any, ...]] = {
     "kv_quant": ("fp7", ""),
     "comm_quant": ("fp7", ""),
     "threads": (*COUNTS[:-1], 1025),
-}
+    "enable_epd": (None, 1, "yes"),
+    "encoder_tp": (*COUNTS[:-1], 2),  # there are no encode workers
+    "encoder_system": ("h200_sxm",),
+    "max_encoder_batch": COUNTS,
+    "max_encoder_workers": COUNTS,
+} | OPTION_FAULTS
 POINT_FAULTS: dict[str, tuple[Any, ...]] = {
     "model": ("", None),
     "system": ("", None),
@@ -63,7 +82,7 @@ POINT_FAULTS: dict[str, tuple[Any, ...]] = {
     for pool in ("", "prefill_", "decode_")
     for degree in ("tp", "pp", "attn_dp", "moe_tp", "moe_ep", "cp", "batch", "workers")
     if f"{pool}{degree}" not in ("batch", "workers")
-}
+} | OPTION_FAULTS
 DISAGG = {"mode": "disagg", "prefill_batch": 1, "prefill_workers": 2, "decode_batch": 8, "decode_workers": 1}
 
 
@@ -207,3 +226,56 @@ def test_pool_layouts_inherit() -> None:
 def test_only_chosen_quantisation_is_passed_on() -> None:
     """What the user did not set stays the checkpoint's."""
     assert Point(**PLACE, kv_quant="fp8").quant == (("kv", "fp8"),)
+
+
+@pytest.mark.parametrize("nextn", [1, 3, "auto", "AUTO"])
+def test_speculation_needs_its_acceptance(nextn: Any) -> None:
+    """How many tokens are accepted is never guessed."""
+    with pytest.raises(ConfigError) as caught:
+        Point(**PLACE, nextn=nextn)
+    check_message(caught.value, "nextn_accepted")
+    assert Point(**PLACE, nextn=nextn, nextn_accepted=0.7).nextn in (nextn, "auto")
+
+
+def test_acceptance_cannot_exceed_what_is_speculated() -> None:
+    """Of n tokens at most n are accepted."""
+    with pytest.raises(ConfigError) as caught:
+        Problem(**GOOD, nextn=2, nextn_accepted=2.1)
+    check_message(caught.value, "nextn_accepted")
+
+
+def test_an_image_has_two_sides() -> None:
+    """One size without the other is a typing error."""
+    with pytest.raises(ConfigError) as caught:
+        Point(**PLACE, image_height=1024)
+    check_message(caught.value, "image_width")
+    assert Point(**PLACE, image_height=1024, image_width=768, num_images=2).image == (1024, 768, 2)
+    assert Point(**PLACE, num_images=2).image == (0, 0, 0)
+
+
+def test_data_modes_may_be_capitals_and_older_words_are_known() -> None:
+    """Names of existing scripts keep working."""
+    assert Problem(**GOOD, database_mode="HYBRID").database_mode == "hybrid"
+    assert Problem(**GOOD, moe_backend="deepep_moe").moe_backend is None
+    raw = {**PLACE, "wideep_num_slots": 288, "enable_eplb": True, "enable_wideep": True, "nextn": 0}
+    assert read_point(raw) == Point(**PLACE, eplb_slots=288, enable_eplb=True, enable_wide_ep=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "degrees"),
+    [
+        ({"tp": 8}, (1, 1)), ({"tp": 8, "moe_ep": 8}, (1, 8)), ({"tp": 8, "moe_tp": 2}, (2, 4)),
+        ({"attn_dp": 4, "tp": 2, "moe_ep": 4}, (2, 4)), ({"cp": 4, "moe_ep": 4}, (1, 4)),
+        ({"tp": 2, "moe_tp": 2, "moe_ep": 4}, (2, 4)),
+    ],
+)  # fmt: skip
+def test_one_expert_degree_follows_from_the_other(given: dict[str, int], degrees: tuple[int, int]) -> None:
+    """Experts lie on the GPUs of attention; what does not fit is told where the model is known."""
+    layout = Point(**PLACE, **given).layout("")
+    assert (layout.moe_tp, layout.moe_ep) == degrees
+
+
+def test_decode_pools_do_not_inherit_context_parallelism() -> None:
+    """A decode step has no prompt to share."""
+    point = Point(**PLACE, **DISAGG, cp=4)
+    assert (point.layout("prefill_").cp, point.layout("decode_").cp) == (4, 1)

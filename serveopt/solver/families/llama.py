@@ -4,78 +4,63 @@ One layer is norm, QKV, attention, projection, all-reduce, norm, gate and up, ac
 Source: specs/search_model.md 1.5 (family LLAMA).
 """
 
-from serveopt.perfdata.checkpoint import QuantModes
-from serveopt.perfdata.model_config import ModelConfig
-from serveopt.solver.families.table import Family, Phases, ceil_div
-from serveopt.solver.layout import Layout
+from types import MappingProxyType
+
+from serveopt.solver.families.blocks import (
+    attention_core,
+    embedding,
+    gated_ffn,
+    grouped_kv_bytes,
+    model_heads,
+    norm,
+    output,
+    part_quant,
+    step_scale,
+    token_share,
+)
+from serveopt.solver.families.table import Family, Phases, Setting
 from serveopt.solver.operators import descriptions as ops
 
-BF16 = 2
+ACTIVATION_WIDTHS = MappingProxyType(
+    {"trtllm": (11, 6.5, 5, 5), "vllm": (11, 6.5, 5, 5), "sglang": (14, 8.5, 6.5, 6.5)}
+)
 
 
-def build_phases(model: ModelConfig, quant: QuantModes, layout: Layout) -> Phases:
+def build_phases(setting: Setting) -> Phases:
     """Operators of a prefill and a decode step on one GPU."""
     return Phases(
-        context=(*build_step(model, quant, layout, "context"),),
-        generation=(*build_step(model, quant, layout, "generation"),),
+        context=(*build_step(setting, ops.CONTEXT),),
+        generation=(*build_step(setting, ops.GENERATION),),
     )
 
 
-def build_step(model: ModelConfig, quant: QuantModes, layout: Layout, phase: str) -> list[ops.Operator]:
-    """Operators of one step, in order of execution."""
-    layers, hidden, tp = model.num_layers, model.hidden_size, layout.tp
-    inner = 2 * model.intermediate_size // tp
-    width = model.num_heads * model.head_dim // tp
-    kv_heads = ceil_div(model.num_kv_heads, tp)
-
-    def norm(name: str) -> ops.MemoryMove:
-        return ops.MemoryMove(f"{phase}_{name}", layers, 2 * hidden * 2 * BF16)
-
-    def gemm(name: str, n: int, k: int, low: bool = False) -> ops.Gemm:
-        return ops.Gemm(f"{phase}_{name}", layers, n, k, quant.gemm, low)
-
-    rows = model.vocab_size // tp
+def build_step(setting: Setting, phase: str) -> list[ops.Operator]:
+    """Operators of one step, in order of execution but for the collectives, which stand at the end."""
+    model, tp = setting.model, setting.layout.tp
+    hidden, share = model.hidden_size, token_share(setting, phase)
+    layers = model.num_layers * step_scale(setting, phase)
+    names = (f"{phase}_gate_ffn1_gemm", f"{phase}_act_gate", f"{phase}_ffn2_gemm")
+    sizes = (2 * model.intermediate_size // tp, hidden, model.intermediate_size // tp)
+    look_up, embedding_reduce = embedding(setting, phase, sharded=True)
+    logits, hand_over = output(setting, phase)
     return [
-        ops.Embedding(f"{phase}_embedding", 1, rows, hidden),
-        norm("add_norm_1"),
-        gemm("qkv_gemm", width + 2 * model.head_dim * kv_heads, hidden),
-        attention(model, quant, layout, phase),
-        gemm("proj_gemm", hidden, width, low=True),
-        norm("add_norm_2"),
-        gemm("gate_ffn1_gemm", inner, hidden),
-        ops.MemoryMove(f"{phase}_act_gate", layers, (inner + inner // 2) * BF16),
-        gemm("ffn2_gemm", hidden, model.intermediate_size // tp, low=True),
-        ops.Gemm(f"{phase}_logits_gemm", 1, rows, hidden, "bfloat16"),
-        ops.AllReduce(f"{phase}_embedding_ar", 1, hidden, tp),
-        ops.AllReduce(f"{phase}_ar_1", layers, hidden, tp),
-        ops.AllReduce(f"{phase}_ar_2", layers, hidden, tp),
-        ops.PointToPoint(f"{phase}_p2p", layout.pp - 1, hidden),
+        look_up,
+        norm(f"{phase}_add_norm_1", layers, hidden, share),
+        *attention_core(phase, setting, phase, part_quant(setting, "attention"), (layers, model_heads(setting))),
+        norm(f"{phase}_add_norm_2", layers, hidden, share),
+        *gated_ffn(names, layers, sizes, part_quant(setting, "dense_mlp"), share, low_precision=True),
+        logits,
+        embedding_reduce,
+        ops.AllReduce(f"{phase}_ar_1", layers, hidden, tp, share),
+        ops.AllReduce(f"{phase}_ar_2", layers, hidden, tp, share),
+        hand_over,
     ]
-
-
-def attention(model: ModelConfig, quant: QuantModes, layout: Layout, phase: str) -> ops.AttentionOperator:
-    """The attention operator of the phase."""
-    heads, kv_heads = model.num_heads // layout.tp, ceil_div(model.num_kv_heads, layout.tp)
-    if phase == "generation":
-        return ops.GenerationAttention(
-            "generation_attention", model.num_layers, heads, kv_heads, model.head_dim, quant.kv
-        )
-    return ops.ContextAttention(
-        "context_attention", model.num_layers, heads, kv_heads, model.head_dim, quant.fmha, quant.kv,
-        qk_norm=model.has_qk_norm,
-    )  # fmt: skip
-
-
-def kv_bytes(model: ModelConfig, quant: QuantModes, layout: Layout, length: int) -> float:
-    """KV cache bytes on one GPU of one sequence of ``length`` tokens, all layers."""
-    heads = ceil_div(model.num_kv_heads, layout.tp)
-    return length * quant.kv_bytes * heads * model.head_dim * model.num_layers * 2
 
 
 LLAMA = Family(
     name="LLAMA",
-    moe=False,
     build_phases=build_phases,
-    kv_bytes=kv_bytes,
-    activation_widths={"trtllm": (11, 6.5, 5, 5), "vllm": (11, 6.5, 5, 5), "sglang": (14, 8.5, 6.5, 6.5)},
+    kv_bytes=grouped_kv_bytes,
+    activation_widths=ACTIVATION_WIDTHS,
+    context_parallel=True,
 )

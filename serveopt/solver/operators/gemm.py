@@ -5,12 +5,14 @@ over latency) of the last three is held:
 
     t(m) = roofline(m) / median(efficiency of the three end points)
 
-A shape between the measured ones takes its efficiency from the measured shapes around it (shapes.py).
+A shape between the measured ones takes its efficiency from the measured shapes around it (shapes.py); more than an
+octave outside it is estimated. Launch-bound tables are repaired (launch.py).
 Source of the rules: specs/op_model.md 1.2 and 2.1.
 """
 
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from serveopt.errors import MissingTable
 from serveopt.perfdata.store import Table
 from serveopt.perfdata.systems import SystemSpec
 from serveopt.solver.operators.curve import FAR_TOKENS, TokenCurve
+from serveopt.solver.operators.data_modes import bound_curve
 from serveopt.solver.operators.rooflines import gemm_bound_ms
 from serveopt.solver.operators.shapes import SHAPE_METHODS, Sites
 
@@ -25,6 +28,7 @@ from serveopt.solver.operators.shapes import SHAPE_METHODS, Sites
 # efficiency, not its latency, is what is blended.
 SUBDIVISIONS = 8
 WIDE_GAP = 256
+REACH_BELOW = 4  # the reference prices shapes down to a quarter of the narrowest from measurements
 
 
 @dataclass
@@ -38,14 +42,30 @@ class GemmTable:
     m: np.ndarray
     latency_ms: np.ndarray
     bound_ms: np.ndarray
+    source: str = "silicon"
     cache: dict[tuple[int, int, str], TokenCurve] = field(default_factory=dict)
 
     def curve(self, n: int, k: int, method: str) -> TokenCurve:
         """The latency curve of the weight shape (n, k); ``method`` names how an unmeasured shape is priced."""
         key = (n, k, method)
         if key not in self.cache:
-            self.cache[key] = self._measured(n, k) or self._unmeasured(n, k, method)
+            self.cache[key] = self._measured(n, k) or BELOW[method](self, n, k) or self._unmeasured(n, k, method)
         return self.cache[key]
+
+    def widened(self, n: int, k: int) -> TokenCurve | None:
+        """For a shape narrower than any measured one, the narrowest: kernels have tiles and launches."""
+        wide = max(n, int(self.n[0])), max(k, int(self.k[0]))
+        return None if wide == (n, k) else replace(self.curve(*wide, "measured"), source="estimated")
+
+    def bare(self, n: int, k: int) -> TokenCurve | None:
+        """For a shape two octaves narrower than any measured one, its roofline, as in the reference."""
+        if n * REACH_BELOW >= self.n[0] and k * REACH_BELOW >= self.k[0]:
+            return None
+        return bound_curve(partial(gemm_bound_ms, self.system, self.quant, n=float(n), k=float(k)), 1.0)
+
+    def reaches(self, n: int, k: int) -> bool:
+        """True if (n, k) lies within an octave of the measured shapes."""
+        return all(axis[0] / 2 <= size <= axis[-1] * 2 for size, axis in ((n, self.n), (k, self.k)))
 
     @cached_property
     def sites(self) -> Sites:
@@ -64,7 +84,7 @@ class GemmTable:
         head = self._held(n, k, np.array([1.0]), float(np.median(ends[:3]))) if m[0] > 1 else None
         tail = self._held(n, k, self._tail_knots(n, k, m[-1]), float(np.median(ends[-3:])))
         parts = [p for p in (head, (m, latency), tail) if p is not None]
-        return TokenCurve(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), "silicon")
+        return TokenCurve(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), self.source)
 
     def _unmeasured(self, n: int, k: int, method: str) -> TokenCurve:
         knots = subdivide(self.m)
@@ -72,7 +92,8 @@ class GemmTable:
         bound = gemm_bound_ms(self.system, self.quant, knots, float(n), float(k))
         latency = np.maximum(bound / efficiency[:-1], bound)
         tail = self._held(n, k, self._tail_knots(n, k, knots[-1]), min(float(efficiency[-1]), 1.0))
-        return TokenCurve(np.concatenate([knots, tail[0]]), np.concatenate([latency, tail[1]]), "silicon")
+        source = self.source if self.reaches(n, k) else "estimated"
+        return TokenCurve(np.concatenate([knots, tail[0]]), np.concatenate([latency, tail[1]]), source)
 
     def _held(self, n: int, k: int, m: np.ndarray, efficiency: float) -> tuple[np.ndarray, np.ndarray]:
         return m, gemm_bound_ms(self.system, self.quant, m, float(n), float(k)) / efficiency
@@ -85,6 +106,12 @@ class GemmTable:
         if np.isclose(slopes[0] * (far[1] - far[0]) + two[0], two[1], rtol=1e-9):
             return far
         return np.unique(np.concatenate([far, np.geomspace(far[0], 64.0 * far[0], 33)]))
+
+
+BELOW: dict[str, Callable[[GemmTable, int, int], TokenCurve | None]] = {
+    "measured": GemmTable.widened,
+    "reference": GemmTable.bare,
+}
 
 
 def subdivide(m: np.ndarray) -> np.ndarray:

@@ -1,0 +1,150 @@
+"""What a search and an estimate both let a user choose about the model, the backend and the data; checked once."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from serveopt.errors import ConfigError
+from serveopt.perfdata.checkpoint import CHOICES
+
+COST_MODELS = ("measured", "reference")
+DATABASE_MODES = ("silicon", "hybrid", "empirical", "sol")
+MOE_BACKENDS = ("megamoe",)
+IGNORED_MOE_BACKENDS = ("deepep_moe",)  # of older scripts: the exchange library follows from the data
+AUTO = "auto"
+QUANTS = {f"{component}_quant": tuple(names) for component, names in CHOICES.items()}
+# An upper bound of what anyone can mean; it keeps integer products inside int64 and typing errors out.
+MAX_TOKENS = 10_000_000
+MAX_GPUS = 65_536
+MAX_PIXELS = 65_536
+MAX_DRAFTS = 64
+MAX_ALPHA = 10.0
+
+
+def check_choice(field: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Nothing; raises ConfigError when ``value`` is not one of ``allowed``."""
+    if value not in allowed:
+        raise ConfigError(f"{value!r} is not allowed; choose one of {', '.join(allowed)}", field=field)
+
+
+def check_int(field: str, value: object, low: int, high: int) -> None:
+    """Nothing; raises ConfigError unless ``value`` is an integer in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{value!r} is not allowed; give a whole number from {low} to {high}", field=field)
+
+
+def check_positive(field: str, value: object, high: float = math.inf) -> None:
+    """Nothing; raises ConfigError unless ``value`` is a finite number in (0, high]."""
+    if not _is_number(value) or not 0 < value <= high:  # type: ignore[operator]
+        limit = "" if math.isinf(high) else f" and at most {high:g}"
+        raise ConfigError(f"{value!r} is not allowed; give a number above 0{limit}", field=field)
+
+
+def check_range(field: str, value: object, low: float, high: float) -> None:
+    """Nothing; raises ConfigError unless ``value`` is a finite number in [low, high]."""
+    if not _is_number(value) or not low <= value <= high:  # type: ignore[operator]
+        raise ConfigError(f"{value!r} is not allowed; give a number from {low:g} to {high:g}", field=field)
+
+
+def check_flag(field: str, value: object, or_none: bool = False) -> None:
+    """Nothing; raises ConfigError unless ``value`` is True or False (or None, where that means automatic)."""
+    if not isinstance(value, bool) and not (or_none and value is None):
+        raise ConfigError(f"{value!r} is not allowed; give true or false", field=field)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The fields that Problem and Point share; None means what the checkpoint, the backend or the family says."""
+
+    backend_version: str = "current"
+    database_mode: str = "silicon"  # silicon | hybrid | empirical | sol
+    cost_model: str | None = None
+    gemm_quant: str | None = None
+    moe_quant: str | None = None
+    fmha_quant: str | None = None
+    kv_quant: str | None = None
+    comm_quant: str | None = None
+    attention_backend: str | None = None
+    moe_backend: str | None = None  # megamoe: dispatch, experts and combine in one kernel
+    nextn: int | str = 0  # speculative tokens per step; auto: the model's own prediction layers
+    nextn_accepted: float | None = None  # of them, accepted on average; never guessed
+    moe_load_alpha: float | None = None  # exponent of the expert load; 0: balanced
+    enable_eplb: bool = False  # expert load balancer
+    eplb_slots: int | None = None  # expert slots of the load balancer
+    enable_wide_ep: bool | None = None  # None: across nodes, or wherever the reference's search would
+    image_height: int = 0  # pixels; 0: text only
+    image_width: int = 0
+    num_images: int = 1  # per request
+    encoder_dp: bool = True  # vision encoder: whole images on each rank, else split like the decoder
+    free_gpu_memory_fraction: float | None = None
+    max_seq_len: int | None = None
+    systems_paths: tuple[str, ...] = ("default",)
+
+    def check_options(self) -> None:
+        """Nothing; ConfigError names the first field that cannot be meant."""
+        if isinstance(self.database_mode, str):
+            # Existing scripts write it in capitals.
+            object.__setattr__(self, "database_mode", self.database_mode.lower())
+        if self.moe_backend in IGNORED_MOE_BACKENDS:
+            object.__setattr__(self, "moe_backend", None)
+        check_choice("database_mode", self.database_mode, DATABASE_MODES)
+        choices = {"cost_model": COST_MODELS, "moe_backend": MOE_BACKENDS, **QUANTS}
+        for name, allowed in choices.items():
+            if getattr(self, name) is not None:
+                check_choice(name, getattr(self, name), allowed)
+        self._check_speculation()
+        self._check_experts()
+        self._check_images()
+        if self.free_gpu_memory_fraction is not None:
+            check_positive("free_gpu_memory_fraction", self.free_gpu_memory_fraction, 1.0)
+
+    def _check_speculation(self) -> None:
+        if isinstance(self.nextn, str):
+            object.__setattr__(self, "nextn", self.nextn.lower())
+        if self.nextn != AUTO:
+            if isinstance(self.nextn, str):
+                raise ConfigError(f"{self.nextn!r} is not allowed; give a whole number or auto", field="nextn")
+            check_int("nextn", self.nextn, 0, MAX_DRAFTS)
+        most = MAX_DRAFTS if isinstance(self.nextn, str) else self.nextn
+        if most and self.nextn_accepted is None:
+            raise ConfigError(
+                "is missing; say how many speculative tokens are accepted on average",
+                field="nextn_accepted",
+                hint=f"from 0 to {'nextn' if self.nextn == AUTO else self.nextn}; it depends on the text",
+            )
+        if self.nextn_accepted is not None:
+            check_range("nextn_accepted", self.nextn_accepted, 0.0, float(most))
+
+    def _check_experts(self) -> None:
+        check_flag("enable_eplb", self.enable_eplb)
+        check_flag("enable_wide_ep", self.enable_wide_ep, or_none=True)
+        if self.moe_load_alpha is not None:
+            check_range("moe_load_alpha", self.moe_load_alpha, 0.0, MAX_ALPHA)
+        if self.eplb_slots is not None:
+            check_int("eplb_slots", self.eplb_slots, 1, MAX_GPUS)
+            if not self.enable_eplb:
+                raise ConfigError("is only of use with the expert load balancer (enable_eplb)", field="eplb_slots")
+
+    def _check_images(self) -> None:
+        for name in ("image_height", "image_width"):
+            check_int(name, getattr(self, name), 0, MAX_PIXELS)
+        check_int("num_images", self.num_images, 1, 1024)
+        check_flag("encoder_dp", self.encoder_dp)
+        if bool(self.image_height) != bool(self.image_width):
+            missing = "image_width" if self.image_height else "image_height"
+            raise ConfigError("is missing; an image needs both a height and a width", field=missing)
+
+    @property
+    def quant(self) -> tuple[tuple[str, str], ...]:
+        """(component, mode) pairs that the user set."""
+        chosen: list[tuple[str, Any]] = [(name.removesuffix("_quant"), getattr(self, name)) for name in QUANTS]
+        return tuple((component, mode) for component, mode in chosen if mode is not None)
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """(height, width, images per request); zeros without images."""
+        return (self.image_height, self.image_width, self.num_images) if self.image_height else (0, 0, 0)
