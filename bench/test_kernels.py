@@ -20,7 +20,8 @@ SIZES = [1_000, 100_000, 10_000_000]
 LOOKUPS = SIZES[:2]
 ROUNDS = {1_000: 200, 100_000: 20, 10_000_000: 3}
 ENGINES = ["kernel", "numpy"]
-ROOF = records.Roofline(records.GENERATION_ATTENTION, 1e15, 4e12, 128.0, 0.0, 8.0, 1.0)
+SECONDS = (1e-13,) * (2 * records.FEATURES)  # per feature; every look-up lies inside the grid
+ROOF = records.Roofline(records.GENERATION, 1.0, 0.0, 0.0, 0.0, 0.0, 0, SECONDS, SECONDS)
 HEADS, BATCHES, LENGTHS = (2.0 ** np.arange(0, stop) for stop in (8, 11, 18))
 
 
@@ -55,7 +56,7 @@ def look_up(grid: Any, roof: Any, points: Any, out: Any) -> None:
     """Nothing; fills out[i] (float64[n]) with the latency in ms at points[i] (float64[n, 3])."""
     near = np.empty((2, 5))
     for i in range(out.size):
-        out[i] = grids.grid_ms(grid, roof, near, (points[i, 0], points[i, 1], points[i, 2]), False)
+        out[i] = grids.grid_ms(grid, roof, near, (points[i, 0], points[i, 1], points[i, 2]), 1.0)
 
 
 def bracket(keys: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +105,7 @@ def test_decode_attention_fill(benchmark: Any, size: int, engine: str) -> None:
     plane = grid.latency_ms.reshape(HEADS.size, BATCHES.size, LENGTHS.size)[4]
 
     def compiled() -> np.ndarray:
-        attention.fill_decode_attention(grid, ROOF, HEADS[4], lengths, repeats, batches, out)
+        attention.fill_decode_attention(grid, ROOF, HEADS[4], (lengths, repeats), batches, attention.SPREAD, out)
         return out
 
     measure(benchmark, Job(compiled, lambda: decode_attention_numpy(plane, lengths, batches)), engine, size)
@@ -147,14 +148,14 @@ def make_sweep(size: int) -> Sweep:
     budgets = records.Budgets(tokens, tokens.astype(float), prompts, chunks, 1e-3 * tokens, 0 * tokens)
     context = 2.0 + 0.02 * np.arange(limit + count + 2)
     width = np.arange(count + 2)
-    steps = records.Steps(context, 0.1, 5.0 + 0.02 * width, 0.03 * width)
-    work = records.Workload(isl, 1000, 0, 4000.0, 60.0)
+    steps = records.Steps(context, np.full(1, 0.1), 5.0 + 0.02 * width, 0.03 * width)
+    work = records.Workload(isl, 1000, 0, 4000.0, 60.0, 1000.0)
     return Sweep(records.Serving(steps, budgets, work, SCHEDULER), np.arange(2, count + 2, dtype=np.int64))
 
 
-SCHEDULER = records.Scheduler(1, 3, 0.0, 0, 0, 1)  # as trtllm under the "measured" rules
-ROOM = records.Memory(0.0, 0.0, 0.0, 0.0, 1.0, 1e12, 1.0, 1.0)
-NO_ROOM = records.Memory(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+SCHEDULER = records.Scheduler(1, 3, 0.0, 0, 0, 999.0, 1, 1, 0.0)  # as trtllm under the "measured" rules
+ROOM = records.Memory(0.0, 0.0, 0.0, 0.0, 1.0, 1e12, 1.0, 1.0, 1.0)
+NO_ROOM = records.Memory(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 def price_batch(serving: records.Serving, batch: int) -> np.ndarray:
@@ -163,7 +164,7 @@ def price_batch(serving: records.Serving, batch: int) -> np.ndarray:
     waves = np.ceil(serving.work.isl * batch / budgets.size)
     decoding = np.where(waves >= osl, np.maximum(1, batch // np.maximum(waves / osl, 1e-9)), np.maximum(1, batch - 1))
     decoding = decoding.astype(int)
-    mixed = steps.context[budgets.ctx_tokens + decoding] + steps.context_logits + budgets.attention_ms
+    mixed = steps.context[budgets.ctx_tokens + decoding] + steps.context_logits[-1] + budgets.attention_ms
     mixed += steps.decode_attention[decoding]
     decode = steps.decode[batch] + steps.decode_attention[batch]
     ready = mixed * budgets.chunks * np.minimum(2 + (waves - 3) / 20, 4)
