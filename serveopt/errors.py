@@ -38,7 +38,7 @@ class DataError(ServeoptError):
     exit_code = 3
 
 
-FILL_HINT = "database mode hybrid prices it from related measurements"
+FILL_HINT = "--database-mode hybrid prices it from related measurements"
 
 
 class MissingTable(DataError):

@@ -14,6 +14,7 @@ import typer
 
 from serveopt.cli.flag_rows import POINT_FLAGS, SEARCH_FLAGS, Flag, Strings
 
+MANY_CHOICES = 5
 ALL_FLAGS = (*SEARCH_FLAGS, *POINT_FLAGS)
 FIRST_SPELLING = {name: names[0] for flag in ALL_FLAGS for names in (flag.names, flag.off) for name in names[1:]}
 # Options of single commands that fill no field of a record.
@@ -99,15 +100,20 @@ def _parameter(flag: Flag, hint: Any, default: Any) -> inspect.Parameter:
         hint, default = str, str(default)
     option = typer.Option(
         "/".join((flag.names[0], *flag.off[:1])),
-        help=flag.help + _also(flag),
+        help=flag.help + _choices(flag) + _also(flag),
         rich_help_panel=flag.panel,
-        metavar="|".join(flag.choices) if 0 < len(flag.choices) < 5 else None,
+        metavar="|".join(flag.choices) if 0 < len(flag.choices) < MANY_CHOICES else None,
         autocompletion=_completion(flag.choices) if flag.choices else None,
     )
     start = inspect.Parameter.empty if default is MISSING else default
     return inspect.Parameter(
         flag.field, inspect.Parameter.KEYWORD_ONLY, default=start, annotation=Annotated[hint, option]
     )
+
+
+def _choices(flag: Flag) -> str:
+    """The values, where they are too many for the option's own line."""
+    return f" One of {', '.join(flag.choices)}." if len(flag.choices) >= MANY_CHOICES else ""
 
 
 def _also(flag: Flag) -> str:

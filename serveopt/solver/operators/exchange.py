@@ -239,6 +239,8 @@ class NodeCosts:
             key[4] for key in self.table.shapes
             if key[:3] == (library, step, "default") and key[5:] == EVIDENCE_SHAPE
         )  # fmt: skip
+        if not known:
+            raise MissingTable("exchange", message="nothing was measured of an exchange between nodes")
         if nodes <= known[-1]:
             above = next(n for n in known if n >= nodes)
             below = [n for n in known if n <= nodes][-1]
