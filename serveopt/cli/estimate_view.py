@@ -24,8 +24,7 @@ def print_estimate(point: Point, estimate: "Estimate", console: Console) -> None
     for line in summary_lines(point, estimate):
         console.print(line)
     if estimate.oom or estimate.kv_oom:
-        what = "the model" if estimate.oom else "the KV cache of this batch"
-        console.print(Text(f"{what} does not fit in GPU memory", style="bold red"))
+        console.print(Text(misfit(estimate), style="bold red"))
     for title, parts in memory_parts(estimate.memory_gib):
         console.print()
         console.print(memory_table(title, parts))
@@ -33,6 +32,17 @@ def print_estimate(point: Point, estimate: "Estimate", console: Console) -> None
     console.print(operator_table(estimate))
     for warning in estimate.warnings:
         console.print(Text(f"note: {warning}", style="yellow"))
+
+
+def misfit(estimate: "Estimate") -> str:
+    """What does not fit, and by how much."""
+    pools = [parts for _, parts in memory_parts(estimate.memory_gib)]
+    fullest = max(pools, key=lambda parts: parts.get(TOTAL, 0.0))
+    total, cache = fullest.get(TOTAL, 0.0), fullest.get("kv_cache", 0.0)
+    fits_empty = 0.0 < total - cache < estimate.capacity_gib
+    what = "the KV cache of this batch" if estimate.kv_oom or fits_empty else "the model"
+    room = f": {total:.1f} of {estimate.capacity_gib:.1f} GiB" if estimate.capacity_gib else ""
+    return f"{what} does not fit in GPU memory{room}"
 
 
 def summary_lines(point: Point, estimate: "Estimate") -> Iterator[Text]:

@@ -62,6 +62,7 @@ class Estimate:
     cost_model: str
     energy_j: float | None = None  # of one GPU over the ops whose power is known
     energy_share: float = 0.0  # of the time above, what these ops take
+    capacity_gib: float = 0.0  # memory of one GPU
     warnings: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -250,10 +251,14 @@ def account(worker: Worker, memory: Memory, tokens: float, sequences: float) -> 
         "communication": worker.footprint.communication_bytes,
         "other": worker.footprint.other_bytes,
     }
+    encoder = memory.fixed - parts["weights"] - parts["communication"] - parts["other"]
+    if encoder > 1.0:
+        parts["encoder"] = encoder
     gib = {name: value / GIB for name, value in parts.items()}
     verdict = check_memory(memory, float(tokens), float(sequences))
     return {
         "memory_gib": {"total": sum(gib.values()), **gib},
+        "capacity_gib": memory.capacity / GIB,
         "oom": verdict == Reason.MEMORY,
         "kv_oom": verdict == Reason.KV_CACHE,
         "quant": worker.engine.quant.as_dict(),

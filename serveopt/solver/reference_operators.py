@@ -97,8 +97,9 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         "MoEAllToAll": Row(
             ops.AllToAll,
             {"library": "comm_backend", "step": "phase", "dtype": "comm_dtype", "hidden": "hidden_size",
-             "topk": "topk", "experts": "num_experts", "moe_ep": "moe_ep_size", "nodes": "node_num"},
-            {"dtype": "default"}, frozenset(("sms",)),
+             "topk": "topk", "experts": "num_experts", "moe_ep": "moe_ep_size", "nodes": "node_num",
+             "sms": "sms"},
+            {"dtype": "default"},
         ),
         "DeepSeekV4MHCModule": Row(
             ops.Mhc, {"step": "op", "hc_mult": "hc_mult", "hidden": "hidden_size"},

@@ -19,7 +19,6 @@ REFERENCE_GEMM = {
 }  # fmt: skip
 # Rows that differ from the reference on purpose, by line of op_checkpoints.csv.
 DIFFERENT = {
-    94: "16 multiprocessors: our exchange takes what engines use, 20",
     96: "16 nodes: the reference repeats the number of one node, we scale it",
     111: "the reference computes a bound for this Mamba kernel although it was measured",
     112: "the reference computes a bound for the scan of Mamba layers with coarser bytes",

@@ -146,6 +146,7 @@ class AllToAll:
     moe_ep: int
     nodes: int
     share: float = 1.0
+    sms: int = 0  # multiprocessors given to the exchange; 0: the library's default
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,7 +177,7 @@ def price_exchange(pricing: "Pricing", operator: AllToAll) -> TokenCurve:
     """Latency of one half of the exchange over a rank's own tokens."""
     table = pricing.built("exchange", exchanges)
     shape = exchange_shape(table, operator)
-    sms = default_sms(operator.library)
+    sms = operator.sms or default_sms(operator.library)
     points = table.curve(shape, sms)
     if points is None:
         points = from_one_node(pricing, table, operator, shape)
@@ -207,7 +207,7 @@ def from_one_node(pricing: "Pricing", table: ExchangeTable, operator: AllToAll, 
     ranks = [key[3] for key in table.shapes if key[:3] == shape[:3] and key[4:] == (1, *shape[5:])]
     if library is None or not ranks:
         return None
-    one = table.curve((*shape[:3], max(ranks), 1, *shape[5:]), default_sms(operator.library))
+    one = table.curve((*shape[:3], max(ranks), 1, *shape[5:]), operator.sms or default_sms(operator.library))
     if one is None:
         return None
     if operator.nodes < 2:
