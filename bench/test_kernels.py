@@ -15,6 +15,7 @@ import pytest
 
 from serveopt.kernels import aggregate, attention, curves, grids, matching, pareto, records
 from serveopt.kernels.jit import kernel
+from serveopt.solver.budgets import make_budgets
 
 SIZES = [1_000, 100_000, 10_000_000]
 LOOKUPS = SIZES[:2]
@@ -145,7 +146,7 @@ def make_sweep(size: int) -> Sweep:
     tokens = np.arange(1, limit + 1, dtype=np.int64)
     # Prompts: one per step at most, so that every batch above 1 may run beside every budget.
     prompts, chunks = np.ones(limit, np.int64), np.ceil(isl / tokens)
-    budgets = records.Budgets(tokens, tokens.astype(float), prompts, chunks, 1e-3 * tokens, 0 * tokens)
+    budgets = make_budgets(tokens, prompts, chunks, 1e-3 * tokens, 0 * tokens)
     context = 2.0 + 0.02 * np.arange(limit + count + 2)
     width = np.arange(count + 2)
     steps = records.Steps(context, np.full(1, 0.1), 5.0 + 0.02 * width, 0.03 * width)

@@ -26,8 +26,9 @@ TTFT = int(Reason.TTFT)
 TPOT = int(Reason.TPOT)
 PRICED = int(Reason.PRICED)
 DOMINATED = int(Reason.DOMINATED)
-CHUNK = 8192  # candidates priced at once: their metrics stay in the second-level cache
-BLOCK = 64  # candidates that are judged by their bounds before they are looked at
+CHUNK = 4096  # candidates priced at once: their metrics stay in the second-level cache
+HALF = 32
+BLOCK = 2 * HALF  # candidates that are judged by their bounds before they are looked at
 FRONT_TPOT, FRONT_TOKENS_S, FRONT_TTFT, FRONT_BATCH, FRONT_CTX = range(5)  # rows of a front
 FRONT_ROWS = 5
 LANES = 8
@@ -48,33 +49,34 @@ def gather_mixed(serving, batch, start, waves, mixed):
     # Taken out of the named tuples once: inside the loop each would cost two atomic reference counts.
     steps, budgets = serving.steps, serving.budgets
     context, decode_attention = steps.context, steps.decode_attention
-    ctx_tokens, prompts, cached = budgets.ctx_tokens, budgets.prompts, budgets.cached
-    attention_ms, logits = budgets.attention_ms, steps.context_logits
+    new_tokens, prompts, gaps = budgets.new_tokens, budgets.prompts, budgets.gaps
+    stops, attention_ms, logits = budgets.stop, budgets.attention_ms, steps.context_logits
     osl, drafts = serving.work.answer_steps, serving.scheduler.drafts
     j = 0
     while j < mixed.size and serving.scheduler.spread_decode == 1 and batch > 1 and waves[j] >= osl:
         i = start + j
         decoding = spread_share(float(batch), waves[j], osl)
-        mixed[j] = context[ctx_tokens[i] + decoding * drafts - cached[i]] + attention_ms[i]
+        mixed[j] = context[new_tokens[i] + decoding * drafts] + attention_ms[i]
         mixed[j] += logits[min(prompts[i] + decoding * drafts, logits.size - 1)] + decode_attention[decoding]
         j += 1
     while j < mixed.size:
         # Budgets with equally many prompts decode equally many requests, and mostly follow one another without a
         # gap: then the look-ups are a stretch of the table.
         i = start + j
-        stop = j
-        while stop < mixed.size and prompts[start + stop] == prompts[i] and cached[start + stop] == cached[i]:
-            stop += 1
+        count = min(stops[i] - i, mixed.size - j)
         decoding = max(1, batch - prompts[i]) if batch > 1 else 0
         flat = logits[min(prompts[i] + decoding * drafts, logits.size - 1)] + decode_attention[decoding]
-        first = ctx_tokens[i] + decoding * drafts - cached[i]
-        if ctx_tokens[start + stop - 1] - ctx_tokens[i] == stop - 1 - j:
-            for k in range(stop - j):
-                mixed[j + k] = context[first + k] + attention_ms[i + k] + flat
+        out, attention = mixed[j : j + count], attention_ms[i : i + count]
+        first = new_tokens[i] + decoding * drafts
+        if gaps[i + count - 1] == gaps[i]:
+            stretch = context[first : first + count]
+            for k in range(count):
+                out[k] = stretch[k] + attention[k] + flat
         else:
-            for k in range(j, stop):
-                mixed[k] = context[first + ctx_tokens[start + k] - ctx_tokens[i]] + attention_ms[start + k] + flat
-        j = stop
+            own, shifted = new_tokens[i : i + count], context[decoding * drafts :]
+            for k in range(count):
+                out[k] = shifted[own[k]] + attention[k] + flat
+        j += count
 
 
 @kernel
@@ -230,28 +232,32 @@ def count_fitting(memory, budgets, batch, possible):
 def bound_blocks(limit, priced, bounds):
     """Nothing; fills bounds float64[2, blocks] with the best rate and the least TPOT of every block.
 
-    Candidates later than ``limit`` do not count; a block without any has rate -1. Eight partial extremes run side by
-    side: a single one is a chain of comparisons that no CPU can shorten.
+    Candidates later than ``limit`` do not count; a block without any has rate -1. Halves are compared element by
+    element until eight are left: a running extreme would be a chain of comparisons that no CPU can shorten.
     """
     ttft, tpot, tokens_s = priced[0], priced[1], priced[2]
-    rates, times = np.empty(LANES), np.empty(LANES)
+    rates, times = np.empty(HALF), np.empty(HALF)
     for block in range(bounds.shape[1]):
-        start, stop = block * BLOCK, min(block * BLOCK + BLOCK, ttft.size)
-        for k in range(LANES):
-            rates[k], times[k] = -1.0, np.inf
-        whole = start + (stop - start) // LANES * LANES
-        for j in range(start, whole, LANES):
+        start = block * BLOCK
+        count = min(HALF, ttft.size - start)
+        for k in range(count):
+            rates[k] = tokens_s[start + k] if ttft[start + k] <= limit else -1.0
+        for k in range(count):
+            times[k] = tpot[start + k] if ttft[start + k] <= limit else np.inf
+        start += HALF
+        for k in range(min(HALF, ttft.size - start)):
+            rate = tokens_s[start + k] if ttft[start + k] <= limit else -1.0
+            rates[k] = rate if rate > rates[k] else rates[k]
+        for k in range(min(HALF, ttft.size - start)):
+            time = tpot[start + k] if ttft[start + k] <= limit else np.inf
+            times[k] = time if time < times[k] else times[k]
+        if count == HALF:
+            count = LANES
             for k in range(LANES):
-                rate = tokens_s[j + k] if ttft[j + k] <= limit else -1.0
-                rates[k] = rate if rate > rates[k] else rates[k]
-        for j in range(start, whole, LANES):
+                rates[k] = max(max(rates[k], rates[k + 8]), max(rates[k + 16], rates[k + 24]))
             for k in range(LANES):
-                time = tpot[j + k] if ttft[j + k] <= limit else np.inf
-                times[k] = time if time < times[k] else times[k]
-        for j in range(whole, stop):
-            if ttft[j] <= limit:
-                rates[0], times[0] = max(rates[0], tokens_s[j]), min(times[0], tpot[j])
-        for k in range(1, LANES):
+                times[k] = min(min(times[k], times[k + 8]), min(times[k + 16], times[k + 24]))
+        for k in range(1, count):
             rates[0], times[0] = max(rates[0], rates[k]), min(times[0], times[k])
         bounds[0, block], bounds[1, block] = rates[0], times[0]
 
@@ -343,7 +349,7 @@ def sweep_batches(serving, memories, batches, front, counts, nearest):
     """
     budgets, work = serving.budgets, serving.work
     chunk = min(CHUNK, budgets.size.size)
-    scratch, results = np.empty((2, chunk)), np.empty((3, chunk))
+    scratch, results = np.empty((2, chunk)), np.empty(3 * chunk)
     size = 0
     for batch in batches:
         possible = count_possible(budgets, batch)
@@ -355,7 +361,8 @@ def sweep_batches(serving, memories, batches, front, counts, nearest):
         counts[PRICED] += total - first
         for start in range(first, total, chunk):
             stop = min(start + chunk, total)
-            priced = results[:, : stop - start]
+            # Contiguous by type: a part of the columns of a matrix is not, and nothing would be vectorised.
+            priced = results[: 3 * (stop - start)].reshape(3, stop - start)
             price_block(serving, batch, start, scratch, priced)
             tally_block(work, priced, counts, nearest)
             bounds = np.empty((2, (stop - start + BLOCK - 1) // BLOCK))

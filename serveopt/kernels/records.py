@@ -118,7 +118,9 @@ class Budgets(NamedTuple):
     prompts: I64  # int64[m]: prompts in a step, whose requests do not decode in it
     chunks: F64  # float64[m]: steps that one prompt takes, ceil(isl / budget)
     attention_ms: F64  # float64[m]: prefill attention of one step
-    cached: I64  # int64[m]: tokens of the budget that the prefix cache answers
+    new_tokens: I64  # int64[m]: tokens of the budget less those that the prefix cache answers
+    stop: I64  # int64[m]: end of the stretch of budgets with equally many prompts
+    gaps: I64  # int64[m]: how often new_tokens did not grow by exactly one until here
 
 
 class Serving(NamedTuple):

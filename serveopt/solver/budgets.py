@@ -61,11 +61,28 @@ def price_budgets(worker: Worker, shape: Shape, ctx_tokens: np.ndarray) -> Budge
         cached = shape.prefix * ctx_tokens // shape.isl
     else:
         attention, cached = table[touched] / chunks, shape.prefix * whole
+    prompts = step_prompts(worker.engine.cost_model, shape.isl, ctx_tokens)
+    return make_budgets(ctx_tokens, prompts, chunks.astype(np.float64), attention, cached)
+
+
+def make_budgets(
+    ctx_tokens: np.ndarray, prompts: np.ndarray, chunks: np.ndarray, attention_ms: np.ndarray, cached: np.ndarray
+) -> Budgets:
+    """The budgets, with the stretches that the kernels price at once; ``cached`` int64[m] tokens of each budget.
+
+    >>> tokens = np.arange(1, 5)
+    >>> make_budgets(tokens, tokens // 3, np.ones(4), np.ones(4), 0 * tokens).stop.tolist()
+    [2, 2, 4, 4]
+    """
+    ends = np.append(np.flatnonzero(np.diff(prompts)) + 1, prompts.size)
+    new_tokens = ctx_tokens - cached
     return Budgets(
         ctx_tokens=ctx_tokens,
         size=ctx_tokens.astype(np.float64),
-        prompts=step_prompts(worker.engine.cost_model, shape.isl, ctx_tokens),
-        chunks=chunks.astype(np.float64),
-        attention_ms=attention,
-        cached=cached,
+        prompts=prompts,
+        chunks=chunks,
+        attention_ms=attention_ms,
+        new_tokens=new_tokens,
+        stop=np.repeat(ends, np.diff(ends, prepend=0)),
+        gaps=np.cumsum(np.diff(new_tokens, prepend=new_tokens[:1] - 1) != 1),
     )

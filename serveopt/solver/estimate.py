@@ -271,7 +271,7 @@ def mixed_parts(worker: Worker, shape: Shape, budget: int, batch: int) -> list[P
     """Breakdown of a mixed step; sequence operators of a cut prompt in proportion."""
     decoding = decoding_requests(worker, shape, budget, batch)
     budgets = price_budgets(worker, shape, np.array([budget]))
-    tokens = budget + decoding * worker.drafts - int(budgets.cached[0])
+    tokens = int(budgets.new_tokens[0]) + decoding * worker.drafts
     ending = 1 if worker.engine.cost_model == "reference" else int(budgets.prompts[0]) + decoding * worker.drafts
     lines = list(token_parts(worker, "context", (float(tokens), float(ending)), "mixed_step"))
     whole = max(1, ceil_div(budget, shape.isl))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from serveopt.kernels import aggregate, attention, curves, grids, matching, pareto, records
+from serveopt.solver.budgets import make_budgets
 from serveopt.solver.events import Compiling, OnEvent
 
 SLOW_S = 0.5  # loading a cached kernel takes some 10 ms, compiling one seconds
@@ -32,7 +33,7 @@ def kernel_calls() -> list[tuple[str, Callable[[], object]]]:
     work = records.Workload(1, 2, 0, 1.0, 1.0, 2.0)
     scheduler = records.Scheduler(1, 3, 0.0, 0, 0, 1.0, 1, 1, 0.0)
     memory = records.Memory(0.0, 0.0, 0.0, 0.0, 1.0, 10.0, 1.0, 1.0, 1.0)
-    budgets = records.Budgets(ints, points, ints, points, points, 0 * ints)
+    budgets = make_budgets(ints, ints, points, points, 0 * ints)
     front = np.zeros((aggregate.FRONT_ROWS, 4))
     serving = records.Serving(steps, budgets, work, scheduler)
     counts, nearest = np.zeros(records.REASONS, np.int64), np.full(7, np.inf)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from serveopt.kernels.aggregate import FRONT_ROWS, check_memory, insert_front, price_block, sweep_batches
 from serveopt.kernels.records import REASONS, Budgets, Memory, Reason, Scheduler, Serving, Steps, Workload
 from serveopt.solver.backends import BACKENDS
+from serveopt.solver.budgets import make_budgets
 from tests import oracle
 
 BOUNDED = settings(max_examples=50, deadline=None)
@@ -52,7 +53,7 @@ def build_budgets(work: Workload, sizes: np.ndarray, whole_ms: np.ndarray, stric
         for size in sizes.tolist()
     ]
     prompts, attention, cached = (np.array(column) for column in zip(*rows, strict=True))
-    return Budgets(sizes, sizes.astype(np.float64), prompts, chunks, attention.astype(np.float64), cached)
+    return make_budgets(sizes, prompts, chunks, attention.astype(np.float64), cached)
 
 
 def build_case(work: Workload, scheduler: Scheduler, sizes: list[int], most: int, seed: int = 0) -> Case:
