@@ -2,13 +2,25 @@
 
 A replica of x prefill workers (rate p each, gp GPUs) and y decode workers (rate d, gd GPUs) serves
 
-    rate(x, y) = min(x p a, y d b)          a, b: what rate matching loses on each side
+    rate(x, y) = min(x p, y d)
     cluster    = rate(x, y) floor(G / (x gp + y gd))
 
-Every pair (x, y) with x gp + y gd <= replica limit is decided; ties go to the replica with fewer GPUs.
-A prefill worker matters only through its rate, so of the prefill rows that meet the TTFT target with the same GPU
-count and tp the fastest dominates the others, and only it is passed. Source: search_model.md 4.4, 6.
+over all (x, y) with x gp + y gd <= replica limit; ties go to the replica with fewer GPUs. Three arguments decide most
+pairs without a look at them:
+
+    need    where x p >= y d, x = ceil(y d / p) serves the same on no more GPUs; where x p < y d, y = ceil(x p / d)
+            does. So of the X Y pairs only X + Y can be best.
+    ratio   k replicas that serve s each need k s gp / p + k s gd / d <= G GPUs: no pair of two rows serves more than
+            G / (gp / p + gd / d). Rows whose bound is below what was found are left out whole.
+    rate    a prefill worker matters only through its rate: of the prefill rows that meet the TTFT target with the same
+            GPU count and tp the fastest dominates the others, and only it is passed.
+
+Source: search_model.md 4.4, 6.
 """
+
+import math
+
+import numpy as np
 
 from serveopt.kernels.jit import kernel
 
@@ -16,8 +28,49 @@ SAME = 1e-12  # relative difference below which rates are equal: 2P1D eight time
 
 
 @kernel
+def is_better(value, gpus, best_value, best_gpus):
+    """True if a replica serves more on the cluster, or as much with fewer GPUs."""
+    if value > best_value * (1.0 + SAME):
+        return True
+    return gpus < best_gpus and value >= best_value * (1.0 - SAME) and value > 0.0
+
+
+@kernel
+def match_rows(sides, replicas, most, best):
+    """(value, GPUs, x, y) of the best replica of two rows, or ``best`` where that is better; see match_pools.
+
+    ``sides`` are (rate, GPUs) of a prefill and of a decode worker; ``replicas`` float64[limit + 1]: how often a
+    replica of so many GPUs fits the cluster; ``most`` the most prefill and decode workers.
+    """
+    (prefill_rate, prefill_gpus), (decode_rate, decode_gpus) = sides
+    value, gpus, best_x, best_y = best
+    limit = replicas.size - 1
+    ratio = decode_rate / prefill_rate * (1.0 - SAME)
+    for y in range(1, min((limit - prefill_gpus) // decode_gpus, most[1]) + 1):
+        needed = math.ceil(y * ratio)
+        if needed * prefill_gpus + y * decode_gpus > limit or needed > most[0]:
+            break  # more decode workers need no fewer prefill workers
+        x = max(int(needed), 1)
+        used = x * prefill_gpus + y * decode_gpus
+        own = min(x * prefill_rate, y * decode_rate) * replicas[used]
+        if is_better(own, used, value, gpus):
+            value, gpus, best_x, best_y = own, used, x, y
+    ratio = prefill_rate / decode_rate * (1.0 - SAME)
+    for x in range(1, min((limit - decode_gpus) // prefill_gpus, most[0]) + 1):
+        needed = math.ceil(x * ratio)
+        if x * prefill_gpus + needed * decode_gpus > limit or needed > most[1]:
+            break
+        y = max(int(needed), 1)
+        used = x * prefill_gpus + y * decode_gpus
+        own = min(x * prefill_rate, y * decode_rate) * replicas[used]
+        if is_better(own, used, value, gpus):
+            value, gpus, best_x, best_y = own, used, x, y
+    return value, gpus, best_x, best_y
+
+
+@kernel
 def match_pools(prefill, decode, allowed, cluster, best_index, best_value):
-    """Pairs decided; fills the best prefill row and worker counts for each decode row.
+    """Pairs of rows that were looked at; fills the best prefill row and worker counts for each decode row.
 
     ``prefill`` and ``decode`` are (requests/s of a worker after rate-matching loss float64[n], GPUs of a worker
     int64[n]); ``allowed`` bool[p, d]; ``cluster`` int64[4] total GPUs, GPUs per replica,
@@ -26,31 +79,23 @@ def match_pools(prefill, decode, allowed, cluster, best_index, best_value):
     """
     prefill_rate, prefill_gpus = prefill
     decode_rate, decode_gpus = decode
-    decided = 0
     total, limit = cluster[0], cluster[1]
+    replicas = np.zeros(limit + 1)
+    for gpus in range(1, limit + 1):
+        replicas[gpus] = total // gpus
+    looked = 0
     for d in range(decode_rate.size):
         best_index[d, 0] = -1
-        best_value[d] = 0.0
-        best_gpus = limit + 1
+        best = (0.0, limit + 1, 0, 0)
+        per_decode = decode_gpus[d] / decode_rate[d]
         for p in range(prefill_rate.size):
-            if not allowed[p, d]:
+            if not allowed[p, d] or total < best[0] * (1.0 - SAME) * (prefill_gpus[p] / prefill_rate[p] + per_decode):
                 continue
-            most_y = min((limit - prefill_gpus[p]) // decode_gpus[d], cluster[3])
-            for y in range(1, most_y + 1):
-                demand = y * decode_rate[d]
-                most_x = min((limit - y * decode_gpus[d]) // prefill_gpus[p], cluster[2])
-                decided += max(most_x, 0)
-                for x in range(1, most_x + 1):
-                    gpus = x * prefill_gpus[p] + y * decode_gpus[d]
-                    supply = x * prefill_rate[p]
-                    value = min(supply, demand) * (total // gpus)
-                    better = value > best_value[d] * (1.0 + SAME)
-                    smaller = gpus < best_gpus and value >= best_value[d] * (1.0 - SAME) and value > 0.0
-                    if better or smaller:
-                        best_value[d] = value
-                        best_gpus = gpus
-                        best_index[d, 0], best_index[d, 1], best_index[d, 2] = p, x, y
-                    if supply >= demand:
-                        # More prefill workers cannot serve more, only cost GPUs: every larger x is decided.
-                        break
-    return decided
+            looked += 1
+            sides = ((prefill_rate[p], prefill_gpus[p]), (decode_rate[d], decode_gpus[d]))
+            found = match_rows(sides, replicas, (cluster[2], cluster[3]), best)
+            if found[0] != best[0] or found[1] != best[1]:
+                best = found
+                best_index[d, 0], best_index[d, 1], best_index[d, 2] = p, found[2], found[3]
+        best_value[d] = best[0]
+    return looked

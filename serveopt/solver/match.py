@@ -22,6 +22,8 @@ from serveopt.solver.space import REFERENCE_DECODE_BATCHES, batches, prefill_bat
 from serveopt.solver.sweep import Tally, dominating
 from serveopt.solver.worker import Worker
 
+MATCHED_ROWS = 4096  # decode rows matched at once: Ctrl-C is never further away
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
@@ -159,7 +161,9 @@ def fastest_prefill(problem: Problem, prefill: Pool, tally: Tally) -> Pool:
     group = np.stack([pool.gpus, pool.tp])[:, order]
     first = np.ones(order.size, bool)
     first[1:] = (np.diff(group, axis=1) != 0).any(axis=0)
-    return pool.take(order[first])
+    kept = pool.take(order[first])
+    # The most productive first: it rules out most of the others (kernels/matching.py, "ratio").
+    return kept.take(np.argsort(-kept.rate_rps / kept.gpus, kind="stable"))
 
 
 def note_nearest(problem: Problem, prefill: Pool, decode: Pool, equal_tp: bool, tally: Tally) -> None:
@@ -190,13 +194,31 @@ def match(problem: Problem, prefill: Pool, decode: Pool, equal_tp: bool) -> Matc
     best = np.zeros((decode.index.size, 3), np.int64)
     value = np.zeros(decode.index.size)
     cluster = np.array([problem.total_gpus, limit, limit, limit], np.int64)
-    decided = match_pools(
-        (prefill.rate_rps * PREFILL_LOSS, prefill.gpus),
-        (decode.rate_rps * DECODE_LOSS, decode.gpus),
-        allowed,
-        cluster,
-        best,
-        value,
-    )
+    prefill_rate, decode_rate = prefill.rate_rps * PREFILL_LOSS, decode.rate_rps * DECODE_LOSS
+    starts = range(0, decode.index.size, MATCHED_ROWS)
+
+    def run(start: int) -> None:
+        part = slice(start, start + MATCHED_ROWS)
+        sides = ((prefill_rate, prefill.gpus), (decode_rate[part], decode.gpus[part]))
+        match_pools(*sides, np.ascontiguousarray(allowed[:, part]), cluster, best[part], value[part])
+
+    with ThreadPoolExecutor(problem.worker_threads) as pool:
+        list(pool.map(run, starts))
     rows = np.flatnonzero(best[:, 0] >= 0)
-    return Matches(prefill, decode.take(rows), best[rows, 0], best[rows, 1], best[rows, 2], int(decided))
+    decided = count_pairs(prefill.gpus, decode.gpus, allowed, limit)
+    return Matches(prefill, decode.take(rows), best[rows, 0], best[rows, 1], best[rows, 2], decided)
+
+
+def count_pairs(prefill_gpus: np.ndarray, decode_gpus: np.ndarray, allowed: np.ndarray, limit: int) -> int:
+    """Worker counts (x, y) over all allowed pairs of rows whose replica has at most ``limit`` GPUs.
+
+    >>> count_pairs(np.array([1]), np.array([2]), np.ones((1, 1), bool), 6)
+    6
+    """
+    sizes, which = np.unique(decode_gpus, return_inverse=True)
+    total = 0
+    for gpus, row in zip(prefill_gpus.tolist(), allowed, strict=True):
+        for size, rows in zip(sizes.tolist(), np.bincount(which[row], minlength=sizes.size).tolist(), strict=True):
+            y = np.arange(1, max(limit - gpus, 0) // size + 1)
+            total += rows * int(((limit - y * size) // gpus).sum())
+    return total

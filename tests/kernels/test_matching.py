@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serveopt.kernels.matching import match_pools
+from serveopt.solver.match import count_pairs
 from tests import oracle
 
 BOUNDED = settings(max_examples=60, deadline=None)
@@ -20,13 +21,13 @@ CLUSTER = st.tuples(st.integers(1, 16), st.integers(1, 16), st.integers(1, 9), s
 def run_match(
     prefill: list[tuple[float, int]], decode: list[tuple[float, int]], allowed: np.ndarray, cluster: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """(prefill row, x, y per decode row; cluster rates; pairs decided)."""
+    """(prefill row, x, y per decode row; cluster rates; pairs of rows looked at)."""
     index, value = np.zeros((len(decode), 3), np.int64), np.zeros(len(decode))
     sides = [
         (np.array([row[0] for row in rows]), np.array([row[1] for row in rows], np.int64)) for rows in (prefill, decode)
     ]
-    decided = match_pools(*sides, allowed, np.array(cluster, np.int64), index, value)
-    return index, value, int(decided)
+    looked = match_pools(*sides, allowed, np.array(cluster, np.int64), index, value)
+    return index, value, int(looked)
 
 
 @given(ROWS, ROWS, CLUSTER, st.data())
@@ -34,15 +35,13 @@ def run_match(
 def test_equals_brute_force(
     prefill: list, decode: list, cluster: tuple[int, int, int, int], data: st.DataObject
 ) -> None:
-    """The best cluster rate, the fewest GPUs that reach it, and how many pairs that decided."""
+    """The best cluster rate and the fewest GPUs that reach it."""
     flags = data.draw(st.lists(st.booleans(), min_size=len(prefill) * len(decode), max_size=len(prefill) * len(decode)))
     allowed = np.array(flags).reshape(len(prefill), len(decode))
-    index, value, decided = run_match(prefill, decode, allowed, cluster)
-    pairs = 0
+    index, value, looked = run_match(prefill, decode, allowed, cluster)
     for d, row in enumerate(decode):
         usable = [prefill[p] for p in np.flatnonzero(allowed[:, d])]
-        best, gpus, count = oracle.match_pools(usable, row, cluster)
-        pairs += count
+        best, gpus, _ = oracle.match_pools(usable, row, cluster)
         assert value[d] == pytest.approx(best, rel=1e-11)
         p, x, y = index[d].tolist()
         if best == 0:
@@ -51,7 +50,28 @@ def test_equals_brute_force(
         assert allowed[p, d]
         assert x * prefill[p][1] + y * row[1] == gpus
         assert min(x * prefill[p][0], y * row[0]) * (cluster[0] // gpus) == value[d]
-    assert decided == pairs
+    assert looked <= allowed.sum()
+
+
+@given(ROWS, ROWS, st.integers(1, 24), st.data())
+@BOUNDED
+def test_every_pair_is_counted(prefill: list, decode: list, limit: int, data: st.DataObject) -> None:
+    """The pairs that the arguments decide are those that a search over all would try."""
+    flags = data.draw(st.lists(st.booleans(), min_size=len(prefill) * len(decode), max_size=len(prefill) * len(decode)))
+    allowed = np.array(flags).reshape(len(prefill), len(decode))
+    gpus = [np.array([row[1] for row in rows], np.int64) for rows in (prefill, decode)]
+    pairs = 0
+    for d, row in enumerate(decode):
+        usable = [prefill[p] for p in np.flatnonzero(allowed[:, d])]
+        pairs += oracle.match_pools(usable, row, (limit, limit, limit, limit))[2]
+    assert count_pairs(*gpus, allowed, limit) == pairs
+
+
+def test_an_unproductive_row_is_left_out() -> None:
+    """A row whose ratio bound is below what another one serves needs no look."""
+    _, value, looked = run_match([(4.0, 1), (0.1, 1)], [(4.0, 1)], np.ones((2, 1), bool), (8, 8, 8, 8))
+    assert value[0] == pytest.approx(16.0)
+    assert looked == 1
 
 
 @given(ROWS, ROWS, st.integers(2, 12))
@@ -73,7 +93,6 @@ def test_leftover_gpus_count() -> None:
 
 def test_nothing_fits() -> None:
     """Two workers need two GPUs."""
-    index, value, decided = run_match([(1.0, 1)], [(1.0, 1)], np.ones((1, 1), bool), (1, 1, 1, 1))
+    index, value, _ = run_match([(1.0, 1)], [(1.0, 1)], np.ones((1, 1), bool), (1, 1, 1, 1))
     assert index[0, 0] == -1
     assert value[0] == 0
-    assert decided == 0
