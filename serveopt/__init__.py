@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from serveopt.solver.estimate import Estimate, estimate
     from serveopt.solver.point import Point
     from serveopt.solver.problem import Problem
-    from serveopt.solver.solve import Ranking, solve
+    from serveopt.solver.ranking import Ranking
+    from serveopt.solver.solve import solve
+    from serveopt.solver.stop import Stop
 
 __version__ = "0.1.0"
 
@@ -28,9 +30,10 @@ _HOMES = {
     "NoFeasible": "serveopt.errors",
     "Point": "serveopt.solver.point",
     "Problem": "serveopt.solver.problem",
-    "Ranking": "serveopt.solver.solve",
+    "Ranking": "serveopt.solver.ranking",
     "ServeoptError": "serveopt.errors",
     "estimate": "serveopt.solver.estimate",
+    "Stop": "serveopt.solver.stop",
     "solve": "serveopt.solver.solve",
 }
 
@@ -43,6 +46,7 @@ __all__ = [
     "Problem",
     "Ranking",
     "ServeoptError",
+    "Stop",
     "__version__",
     "estimate",
     "solve",

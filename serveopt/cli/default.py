@@ -14,7 +14,7 @@ from serveopt.errors import ConfigError
 from serveopt.solver.problem import Problem
 
 if TYPE_CHECKING:
-    from serveopt.solver.solve import Ranking
+    from serveopt.solver.ranking import Ranking
 
 HELP = "Rank aggregated and disaggregated configurations of a model on a cluster, within latency limits."
 FORMATS = ("table", "json", "csv")

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from serveopt.solver.solve import Ranking
+    from serveopt.solver.ranking import Ranking
 
 # Okabe and Ito's colours, told apart by all kinds of colour vision; markers differ as well.
 STYLES = {"agg": ("#0072B2", "o", "aggregated"), "disagg": ("#D55E00", "s", "disaggregated")}

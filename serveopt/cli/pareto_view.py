@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from serveopt.solver.solve import Ranking
+    from serveopt.solver.ranking import Ranking
 
 # Marks differ in shape, so that the plot reads without colour too.
 MARKS = {"agg": ("o", "cyan"), "disagg": ("+", "orange")}

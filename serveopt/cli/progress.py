@@ -4,10 +4,11 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from serveopt.solver.events import Compiling, Event
+from serveopt.solver.events import Compiling, Event, Progress
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
 COMPILING = "compiling kernels once for this machine"
 
@@ -17,7 +18,7 @@ class ProgressView:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
         self._tasks: dict[str, TaskID] = {}
         self._told = False
 
@@ -31,7 +32,7 @@ class ProgressView:
             self._bar.stop()
 
     def __call__(self, event: Event) -> None:
-        if self.quiet:
+        if self.quiet or not isinstance(event, Compiling | Progress):
             return
         if sys.stderr.isatty():
             self._move(event)
@@ -39,7 +40,7 @@ class ProgressView:
             self._told = True
             print(f"{COMPILING} ...", file=sys.stderr, flush=True)
 
-    def _move(self, event: Event) -> None:
+    def _move(self, event: Compiling | Progress) -> None:
         """Advance the bar of the event's stage."""
         label = COMPILING if isinstance(event, Compiling) else event.stage
         bar = self._bar or self._start()
@@ -47,7 +48,7 @@ class ProgressView:
             self._tasks[label] = bar.add_task(label, total=event.total)
         bar.update(self._tasks[label], completed=event.done, total=event.total)
 
-    def _start(self) -> "Progress":
+    def _start(self) -> "Bar":
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

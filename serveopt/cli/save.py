@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from serveopt.solver.problem import Problem
-    from serveopt.solver.solve import Ranking
+    from serveopt.solver.ranking import Ranking
 
 SIGNIFICANT_DIGITS = 6  # of a CSV cell; JSON keeps all
 WORKLOAD = ("model", "isl", "osl", "prefix_len")

@@ -193,6 +193,11 @@ def attention_lanes(
     return tuple(lane for lane in dict.fromkeys(order) if lane in present)
 
 
+def attention_backends(backend: str) -> tuple[str, ...]:
+    """Return the attention backends that a user of ``backend`` may choose."""
+    return tuple(facts()["attention_backends"].get(backend, {}))
+
+
 def check_attention_backend(backend: str, name: str | None) -> None:
     """Nothing; ConfigError unless ``name`` is None or an attention backend of ``backend``."""
     _override_lanes(backend, name)

@@ -155,9 +155,9 @@ def measured_share(prefill: Worker, decode: Worker, shape: Shape, batch: int) ->
 
 
 def add_measured_share(
-    problem: Problem, frame: "pl.DataFrame", mode: str, workers: Mapping[tuple[str, str, Layout], Worker]
+    problem: Problem, frame: "pl.DataFrame", mode: str, workers: Mapping[tuple[str, str, str, Layout], Worker]
 ) -> "pl.DataFrame":
-    """The ranked rows with ``measured_share``; ``workers`` by (backend, system, layout)."""
+    """The ranked rows with ``measured_share``; ``workers`` by (variant, backend, system, layout)."""
     import polars as pl
 
     if frame.is_empty():
@@ -166,7 +166,10 @@ def add_measured_share(
     shares = []
     for row in frame.to_dicts():
         first, second = (
-            workers[row[f"{p}backend"], row[f"{p}system"], Layout(*(row[f"{p}{name}"] for name in Layout._fields))]
+            workers[
+                row.get("variant", ""), row[f"{p}backend"], row[f"{p}system"],
+                Layout(*(row[f"{p}{name}"] for name in Layout._fields)),
+            ]
             for p in prefixes
         )
         shape = request_shape(problem, second.engine)

@@ -13,6 +13,8 @@ depends on how the boundary of a prompt falls (half a prompt's attention is free
 contributes one token is one decode less at c = 2 isl + 1), which an exhaustive search would exploit.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from serveopt.kernels.records import Budgets
@@ -51,18 +53,41 @@ def step_prompts(cost_model: str, isl: int, ctx_tokens: np.ndarray) -> np.ndarra
     return np.maximum(ctx_tokens // isl, 1) if cost_model == "measured" else -(-ctx_tokens // isl)
 
 
-def price_budgets(worker: Worker, shape: Shape, ctx_tokens: np.ndarray) -> Budgets:
-    """The budgets with the attention of one step each."""
+@dataclass(frozen=True, slots=True)
+class BudgetGrid:
+    """Budgets with all that depends on the request and the cost model; only attention differs between layouts."""
+
+    shape: Shape
+    measured: bool
+    plain: Budgets  # attention 0
+    whole: np.ndarray  # int64[m]: whole prompts in a step
+    touched: np.ndarray  # int64[m]: prompts that a step has a part of
+
+    def price(self, worker: Worker) -> Budgets:
+        """The budgets with the attention of one step on a worker."""
+        table = worker.prefill_attention(self.shape, int(self.touched.max()))
+        if self.measured:
+            cut = self.plain.size / self.shape.isl - self.whole
+            attention = table[self.whole] + cut * (table[self.touched] - table[self.whole])
+        else:
+            attention = table[self.touched] / self.plain.chunks
+        return self.plain._replace(attention_ms=attention)
+
+
+def grid_budgets(cost_model: str, shape: Shape, ctx_tokens: np.ndarray) -> BudgetGrid:
+    """The budgets int64[m], increasing, for requests of one shape."""
     touched, whole = -(-ctx_tokens // shape.isl), ctx_tokens // shape.isl
-    chunks = -(-shape.isl // ctx_tokens)
-    table = worker.prefill_attention(shape, int(touched.max()))
-    if worker.engine.cost_model == "measured":
-        attention = table[whole] + (ctx_tokens / shape.isl - whole) * (table[touched] - table[whole])
-        cached = shape.prefix * ctx_tokens // shape.isl
-    else:
-        attention, cached = table[touched] / chunks, shape.prefix * whole
-    prompts = step_prompts(worker.engine.cost_model, shape.isl, ctx_tokens)
-    return make_budgets(ctx_tokens, prompts, chunks.astype(np.float64), attention, cached)
+    chunks = (-(-shape.isl // ctx_tokens)).astype(np.float64)
+    measured = cost_model == "measured"
+    cached = shape.prefix * ctx_tokens // shape.isl if measured else shape.prefix * whole
+    prompts = step_prompts(cost_model, shape.isl, ctx_tokens)
+    plain = make_budgets(ctx_tokens, prompts, chunks, np.zeros(ctx_tokens.size), cached)
+    return BudgetGrid(shape, measured, plain, whole, touched)
+
+
+def price_budgets(worker: Worker, shape: Shape, ctx_tokens: np.ndarray) -> Budgets:
+    """The budgets int64[m] on one worker."""
+    return grid_budgets(worker.engine.cost_model, shape, ctx_tokens).price(worker)
 
 
 def make_budgets(

@@ -101,6 +101,13 @@ class Options:
         self._check_images()
         if self.free_gpu_memory_fraction is not None:
             check_positive("free_gpu_memory_fraction", self.free_gpu_memory_fraction, 1.0)
+        self.as_floats("free_gpu_memory_fraction", "nextn_accepted", "moe_load_alpha")
+
+    def as_floats(self, *names: str) -> None:
+        """Nothing; whole numbers among these fields become floats: compiled kernels exist for one type only."""
+        for name in names:
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, float(getattr(self, name)))
 
     def _check_speculation(self) -> None:
         if isinstance(self.nextn, str):

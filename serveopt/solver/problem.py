@@ -10,6 +10,7 @@ from typing import Any
 
 from serveopt.errors import ConfigError
 from serveopt.solver.options import MAX_GPUS, MAX_TOKENS, Options, check_choice, check_flag, check_int, check_positive
+from serveopt.solver.variants import AXES
 
 BACKENDS = ("trtllm", "sglang", "vllm")
 SERVING_MODES = ("auto", "agg", "disagg")
@@ -37,7 +38,7 @@ class Problem(Options):
     serving_mode: str = "auto"
     space: str = "exhaustive"
     top_n: int = 5
-    max_gpus_per_replica: int | None = None  # None: the cluster, at most 128
+    max_gpus_per_replica: int | None = None  # None: the cluster
     max_prefill_batch: int = 64
     max_batch: int | None = None  # per attention-dp rank; None: what memory holds
     max_ctx_tokens: int | None = None  # context tokens of one step; None: max(8192, 2 isl)
@@ -46,6 +47,7 @@ class Problem(Options):
     encoder_system: str | None = None  # None: that of the prefill workers
     max_encoder_batch: int = 8  # requests encoded together
     max_encoder_workers: int = 32  # of one replica
+    vary: tuple[str, ...] = ()  # axes of solver/variants.py that are searched too
     strict_sla: bool = False
     threads: int | None = None  # None: one per core this process may use
 
@@ -65,9 +67,11 @@ class Problem(Options):
             raise ConfigError(f"{self.prefix_len} is not allowed; give less than isl ({self.isl})", field="prefix_len")
         for name in ("ttft_ms", "tpot_ms"):
             check_positive(name, getattr(self, name))
+        self.as_floats("ttft_ms", "tpot_ms")
         self._check_limits()
         self.check_options()
         self._check_encoders()
+        self._check_vary()
 
     def _check_limits(self) -> None:
         check_int("top_n", self.top_n, 1, 10_000)
@@ -83,6 +87,21 @@ class Problem(Options):
                 check_int(name, getattr(self, name), 1, high)
         if self.max_seq_len is not None:
             check_int("max_seq_len", self.max_seq_len, self.isl + self.osl, MAX_TOKENS)
+
+    def _check_vary(self) -> None:
+        if not isinstance(self.vary, tuple):
+            raise ConfigError(f"{self.vary!r} is not allowed; give a tuple of names", field="vary")
+        for name in self.vary:
+            check_choice("vary", name, tuple(AXES))
+        if len(set(self.vary)) < len(self.vary):
+            raise ConfigError("names an axis twice", field="vary")
+        if "nextn" in self.vary and (isinstance(self.nextn, str) or self.nextn < 1):
+            raise ConfigError(
+                f"{self.nextn!r} is not allowed; give the most drafts to try", field="nextn",
+                hint="--vary nextn tries every depth up to it; --nextn-accepted is what the deepest accepts",
+            )  # fmt: skip
+        if self.vary and self.space == "reference":
+            raise ConfigError("is only of use in the exhaustive space", field="vary")
 
     def _check_encoders(self) -> None:
         check_flag("enable_epd", self.enable_epd)
@@ -104,7 +123,7 @@ class Problem(Options):
     @property
     def replica_limit(self) -> int:
         """GPUs that one replica may span."""
-        return min(self.max_gpus_per_replica or 128, self.total_gpus)
+        return min(self.max_gpus_per_replica or self.total_gpus, self.total_gpus)
 
     @property
     def worker_threads(self) -> int:

@@ -31,7 +31,8 @@ def rank_rows(problem: "Problem", frame: "pl.DataFrame", serving_mode: str) -> "
     if frame.is_empty():
         return frame
     within = frame.filter(pl.col("tpot_ms") <= problem.tpot_ms)
-    best = order_rows(within).unique(GROUPS[serving_mode], keep="first", maintain_order=True).head(problem.top_n)
+    groups = [*GROUPS[serving_mode], *(["variant"] if problem.vary else [])]
+    best = order_rows(within).unique(groups, keep="first", maintain_order=True).head(problem.top_n)
     return best.with_row_index("rank", offset=1).with_columns(pl.col("rank").cast(pl.Int64))
 
 

@@ -1,5 +1,6 @@
 """Frames of results: fronts and matches as polars rows under the names of design.md section 4."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,18 +25,24 @@ def memory_gib(memory: Memory, tokens: np.ndarray, sequences: np.ndarray) -> np.
     return (memory.fixed + activation_bytes(memory, tokens) + memory.per_sequence * sequences) / GIB
 
 
-def worker_columns(worker: Worker, size: int, prefix: str = "") -> dict[str, Any]:
-    """Columns that say what one worker is."""
-    engine, layout = worker.engine, worker.layout
-    values: dict[str, Any] = {
-        "system": engine.system.name,
-        "backend": engine.backend.name,
-        "version": engine.version,
-        "parallel": layout.parallel(engine.model.is_moe),
-        **layout._asdict(),
-        **{f"{name}_quant": mode for name, mode in worker.setting.quant.as_dict().items()},
-    }
-    return {f"{prefix}{name}": [value] * size for name, value in values.items()}
+def worker_table(workers: Sequence[Worker], prefix: str = "") -> "pl.DataFrame":
+    """What every worker is, a row each."""
+    import polars as pl
+
+    rows = []
+    for worker in workers:
+        engine, layout = worker.engine, worker.layout
+        rows.append(
+            {
+                "system": engine.system.name,
+                "backend": engine.backend.name,
+                "version": engine.version,
+                "parallel": layout.parallel(engine.model.is_moe),
+                **layout._asdict(),
+                **{f"{name}_quant": mode for name, mode in worker.setting.quant.as_dict().items()},
+            }
+        )
+    return pl.DataFrame({f"{prefix}{name}": [row[name] for row in rows] for name in rows[0]} if rows else {})
 
 
 def cluster_columns(
@@ -59,49 +66,55 @@ def cluster_columns(
     }
 
 
-def agg_frame(problem: Problem, shape: Shape, fronts: list[LayoutFront]) -> "pl.DataFrame":
+def agg_frame(problem: Problem, shape: Shape, fronts: Sequence[LayoutFront]) -> "pl.DataFrame":
     """All rows of the aggregated fronts."""
     import polars as pl
 
-    frames = []
-    for front in fronts:
-        size = front.batch.size
-        if size == 0:
-            continue
-        layout = front.worker.layout
-        n_gpus = np.full(size, layout.n_gpus, np.int64)
-        metrics = cluster_columns(problem, front.tokens_s, n_gpus, front.tpot_ms, front.ttft_ms)
-        prompts = step_prompts(front.worker.engine.cost_model, shape.isl, front.ctx_tokens)
-        tokens = front.ctx_tokens + np.where(front.batch == 1, 0, front.batch - prompts)
-        answers = max(front.worker.answer_tokens(shape), 1)
-        frames.append(
-            pl.DataFrame(
-                {
-                    **metrics,
-                    "request_rate_rps": front.tokens_s / answers,
-                    "concurrency": front.batch * (layout.pp * layout.attn_dp),
-                    "batch": front.batch,
-                    "ctx_tokens": front.ctx_tokens,
-                    "chunked_prefill": front.ctx_tokens % shape.isl != 0,
-                    "memory_gib": memory_gib(front.memory, tokens, front.batch),
-                    **worker_columns(front.worker, size),
-                }
-            )
-        )
-    return pl.concat(frames) if frames else pl.DataFrame()
+    fronts = [front for front in fronts if front.batch.size]
+    if not fronts:
+        return pl.DataFrame()
+    sizes = [front.batch.size for front in fronts]
+    index = np.repeat(np.arange(len(fronts)), sizes)
+    layouts = [front.worker.layout for front in fronts]
+    joined = {
+        name: np.concatenate([getattr(front, name) for front in fronts])
+        for name in ("batch", "ctx_tokens", "ttft_ms", "tpot_ms", "tokens_s")
+    }
+    memory = [memory_gib(front.memory, tokens_in_flight(front, shape), front.batch) for front in fronts]
+    n_gpus = np.array([layout.n_gpus for layout in layouts], np.int64)[index]
+    groups = np.array([layout.pp * layout.attn_dp for layout in layouts], np.int64)[index]
+    answers = max(fronts[0].worker.answer_tokens(shape), 1)
+    metrics = cluster_columns(problem, joined["tokens_s"], n_gpus, joined["tpot_ms"], joined["ttft_ms"])
+    own = pl.DataFrame(
+        {
+            **metrics,
+            "request_rate_rps": joined["tokens_s"] / answers,
+            "concurrency": joined["batch"] * groups,
+            "batch": joined["batch"],
+            "ctx_tokens": joined["ctx_tokens"],
+            "chunked_prefill": joined["ctx_tokens"] % shape.isl != 0,
+            "memory_gib": np.concatenate(memory),
+        }
+    )
+    return pl.concat([own, worker_table([front.worker for front in fronts])[index]], how="horizontal")
+
+
+def tokens_in_flight(front: LayoutFront, shape: Shape) -> np.ndarray:
+    """int64[n]: tokens of the largest step of every row."""
+    prompts = step_prompts(front.worker.engine.cost_model, shape.isl, front.ctx_tokens)
+    return front.ctx_tokens + np.where(front.batch == 1, 0, front.batch - prompts)
 
 
 def pool_columns(pool: Pool, rows: np.ndarray, shape: Shape, role: str) -> "pl.DataFrame":
     """What the chosen rows of a pool are, one row each."""
     import polars as pl
 
-    tables = [pl.DataFrame(worker_columns(worker, 1, f"{role}_")) for worker in pool.workers]
     tokens_each = shape.isl - shape.prefix if role == "prefill" else 1
     memory = np.zeros(rows.size)
     for index, record in enumerate(pool.memories):
         at = pool.index[rows] == index
         memory[at] = memory_gib(record, pool.batch[rows][at] * tokens_each, pool.batch[rows][at])
-    return pl.concat(tables)[pool.index[rows]].with_columns(
+    return worker_table(pool.workers, f"{role}_")[pool.index[rows]].with_columns(
         pl.Series(f"{role}_batch", pool.batch[rows]),
         pl.Series(f"{role}_n_gpus", pool.gpus[rows]),
         pl.Series(f"{role}_memory_gib", memory),

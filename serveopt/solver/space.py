@@ -41,7 +41,7 @@ def context_budgets(problem: Problem) -> np.ndarray:
 def batches(problem: Problem, worker: Worker, memory: Memory, grid: np.ndarray) -> np.ndarray:
     """int64[n]: batches per rank that the KV cache can hold; ``grid`` is used in the reference space.
 
-    The exhaustive space ends where a decode step alone takes twice the TPOT target: no larger batch can be
+    The exhaustive space ends where decode steps alone take twice the TPOT target per token: no larger batch can be
     ranked, and the front is not followed further down.
     """
     most = most_sequences(memory)
@@ -50,7 +50,7 @@ def batches(problem: Problem, worker: Worker, memory: Memory, grid: np.ndarray) 
     if problem.space == "reference":
         return grid[grid <= most]
     shape = request_shape(problem, worker.engine)
-    most = worker.largest_batch(shape, most, FRONT_REACH * problem.tpot_ms)
+    most = worker.largest_batch(shape, most, FRONT_REACH * problem.tpot_ms * worker.tokens_per_step)
     return np.arange(1, most + 1, dtype=np.int64)
 
 

@@ -1,35 +1,36 @@
-"""Aggregated search: every batch and context budget of every worker layout, reduced to one front per layout.
+"""Aggregated search: every batch and context budget of every worker layout is priced once and kept as bounds.
 
-Tasks are ranges of batches of one layout. They run side by side in threads (the kernels release the GIL) and are
-merged in the order of enumeration, so the result does not depend on the number of threads.
+Segments are ranges of batches of one layout. They run side by side in threads (the kernels release the GIL) and are
+taken in the order of enumeration, so that the result does not depend on the number of threads. From the bounds that
+they leave (kernels/sweeping.py) the front within any TTFT target is found without another sweep.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from serveopt.kernels.aggregate import (
+from serveopt.kernels.aggregate import check_memory
+from serveopt.kernels.fronts import (
     FRONT_BATCH,
     FRONT_CTX,
     FRONT_ROWS,
     FRONT_TOKENS_S,
     FRONT_TPOT,
     FRONT_TTFT,
-    check_memory,
-    sweep_batches,
 )
 from serveopt.kernels.pareto import mark_front
-from serveopt.kernels.records import REASONS, Memory, Serving, Steps
-from serveopt.solver.budgets import price_budgets
+from serveopt.kernels.records import REASONS, Budgets, Memory, Serving
+from serveopt.kernels.sweeping import SPAN, find_front, find_nearest, sweep_batches
+from serveopt.solver.budgets import BudgetGrid, grid_budgets, price_budgets
 from serveopt.solver.footprint import NO_ROOM
 from serveopt.solver.problem import Problem
 from serveopt.solver.shape import Shape
 from serveopt.solver.space import REFERENCE_AGG_BATCHES, batches, context_budgets, reference_budget_groups
 from serveopt.solver.worker import Worker
 
-TASK_CANDIDATES = 2_000_000  # priced in some 20 ms: progress and Ctrl-C are never further away
+SEGMENT_CANDIDATES = 2_000_000  # priced in some 10 ms: progress and Ctrl-C are never further away
 FRONT_CAPACITY = 2048
 
 
@@ -48,33 +49,54 @@ class LayoutFront:
 
 @dataclass
 class Tally:
-    """What was priced and what was rejected; ``nearest`` float64[7] as in kernels.aggregate.tally_block.
-
-    The nearest misses of the aggregated sweep are only kept when asked for: they cost as much as the pricing.
-    """
+    """What was priced and what was rejected; ``nearest`` float64[7] as in kernels.sweeping.find_nearest."""
 
     counts: np.ndarray = field(default_factory=lambda: np.zeros(REASONS, np.int64))
     nearest: np.ndarray = field(default_factory=lambda: np.full(7, np.inf))
-    interrupted: bool = False  # by Ctrl-C: not every task was run
 
     def add(self, other: "Tally") -> None:
         """Nothing; takes in another tally."""
         self.counts += other.counts
-        self.interrupted |= other.interrupted
         self.nearest[:4] = np.minimum(self.nearest[:4], other.nearest[:4])
         if other.nearest[4] < self.nearest[4]:
             self.nearest[4:] = other.nearest[4:]
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """Batches of one layout under the same budgets."""
+class Segment:
+    """Batches of one layout under the same budgets; ``bounds`` float32[batches, 3, spans] once they were swept."""
 
-    index: int
-    steps: Steps
+    index: int  # of the worker
+    serving: Serving
     memories: tuple[Memory, Memory]  # of the layout and of the one that dominates it
     batches: np.ndarray
-    budgets: np.ndarray
+    bounds: np.ndarray
+
+    @property
+    def candidates(self) -> int:
+        """Candidates at most: budgets that leave no room for a decode are among them."""
+        return self.batches.size * self.serving.budgets.size.size
+
+    def sweep(self) -> np.ndarray:
+        """int64[REASONS]: counts of the candidates, all of them priced now."""
+        counts = np.zeros(REASONS, np.int64)
+        sweep_batches(self.serving, self.memories, self.batches, self.bounds, counts)
+        return counts
+
+    def front(self, ttft_ms: float) -> np.ndarray:
+        """float64[5, n]: the front within a TTFT target, rows as in kernels.fronts."""
+        capacity = FRONT_CAPACITY
+        while True:
+            front = np.zeros((FRONT_ROWS, capacity))
+            size = find_front(self.serving, self.memories, self.batches, self.bounds, ttft_ms, front)
+            if size >= 0:
+                return front[:, :size].copy()
+            capacity *= 4
+
+    def nearest(self, ttft_ms: float, tpot_ms: float, nearest: np.ndarray) -> None:
+        """Nothing; lowers ``nearest`` float64[7] to what comes nearest to these targets."""
+        serving = self.serving._replace(work=self.serving.work._replace(ttft_ms=ttft_ms, tpot_ms=tpot_ms))
+        find_nearest(serving, self.memories, self.batches, self.bounds, nearest)
 
 
 def dominating(workers: list[Worker], index: int) -> Worker | None:
@@ -93,77 +115,120 @@ def dominating(workers: list[Worker], index: int) -> Worker | None:
     return workers[max(shallower)[1]] if shallower else None
 
 
-def plan_tasks(problem: Problem, shape: Shape, workers: list[Worker], index: int) -> tuple[Memory, list[Task]]:
-    """The tasks of one layout."""
-    worker = workers[index]
-    memory = worker.memory("agg", shape)
-    shallower = dominating(workers, index)
-    memories = (memory, shallower.memory("agg", shape) if shallower else NO_ROOM)
-    sizes = batches(problem, worker, memory, REFERENCE_AGG_BATCHES)
-    if sizes.size == 0:
-        return memory, []
-    budgets = context_budgets(problem)
-    steps = worker.steps(shape, int(budgets[-1]), int(sizes[-1]))
-    if problem.space == "reference":
-        groups: Iterator[tuple[np.ndarray, np.ndarray]] = reference_budget_groups(problem, sizes)
-    else:
-        pieces = max(1, -(-sizes.size * budgets.size // TASK_CANDIDATES))
-        groups = ((part, budgets) for part in np.array_split(sizes, pieces))
-    return memory, [Task(index, steps, memories, part, limits) for part, limits in groups]
+@dataclass
+class Sweep:
+    """The aggregated search of one backend: its workers, and the segments that were swept until now."""
+
+    problem: Problem
+    shape: Shape
+    workers: list[Worker]
+    memories: list[Memory] = field(init=False)
+    tops: list[int] = field(init=False)  # of every worker: the largest batch that was planned
+    grid: BudgetGrid | None = field(init=False)  # None without workers
+    segments: list[Segment] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+    def __post_init__(self) -> None:
+        self.memories = [worker.memory("agg", self.shape) for worker in self.workers]
+        self.tops = [0] * len(self.workers)
+        cost_model = self.workers[0].engine.cost_model if self.workers else ""
+        self.grid = grid_budgets(cost_model, self.shape, context_budgets(self.problem)) if self.workers else None
+
+    def plan(self, problem: Problem) -> list[Segment]:
+        """The segments that a problem needs beyond those that were planned, layout after layout."""
+        planned: list[Segment] = []
+        for index, worker in enumerate(self.workers):
+            memory, grid = self.memories[index], REFERENCE_AGG_BATCHES
+            sizes = batches(problem, worker, memory, grid)
+            if sizes.size == 0 and self.tops[index] == 0:
+                self.tally.counts[check_memory(memory, 1.0, 1.0)] += 1
+            sizes = sizes[sizes > self.tops[index]]
+            if sizes.size:
+                planned += self._split(problem, index, sizes)
+                self.tops[index] = int(sizes[-1])
+        return planned
+
+    def _split(self, problem: Problem, index: int, sizes: np.ndarray) -> Iterator[Segment]:
+        """The segments of new batches of one layout."""
+        assert self.grid is not None
+        worker, limits = self.workers[index], context_budgets(problem)
+        if problem.space == "reference":
+            groups: Iterable[tuple[np.ndarray, Budgets]] = [
+                (part, price_budgets(worker, self.shape, kept))
+                for part, kept in reference_budget_groups(problem, sizes)
+            ]
+        else:
+            pieces = max(1, -(-sizes.size * limits.size // SEGMENT_CANDIDATES))
+            priced = self.grid.price(worker)
+            groups = [(part, priced) for part in np.array_split(sizes, pieces)]
+        steps = worker.steps(self.shape, int(limits[-1]), int(sizes[-1]))
+        work = worker.workload(self.shape, problem.ttft_ms, problem.tpot_ms)
+        shallower = dominating(self.workers, index)
+        memories = (self.memories[index], shallower.memory("agg", self.shape) if shallower else NO_ROOM)
+        scheduler = worker.scheduler(self.shape)
+        for part, budgets in groups:
+            bounds = np.empty((part.size, 3, -(-budgets.size.size // SPAN)), np.float32)
+            yield Segment(index, Serving(steps, budgets, work, scheduler), memories, part, bounds)
+
+    def fronts(self, ttft_ms: float, known: "dict[int, np.ndarray] | None" = None) -> list[LayoutFront]:
+        """One front per worker within a TTFT target; ``known`` holds those of segments, by position."""
+        missing = [at for at in range(len(self.segments)) if known is None or at not in known]
+        with ThreadPoolExecutor(self.problem.worker_threads) as pool:
+            found = dict(zip(missing, pool.map(lambda at: self.segments[at].front(ttft_ms), missing), strict=True))
+        found |= known or {}
+        parts: list[list[np.ndarray]] = [[] for _ in self.workers]
+        for at, segment in enumerate(self.segments):
+            parts[segment.index].append(found[at])
+        return [merge_fronts(*row) for row in zip(self.workers, self.memories, parts, strict=True)]
+
+    def nearest(self, ttft_ms: float, tpot_ms: float, workers: list[Worker]) -> np.ndarray:
+        """float64[7]: what comes nearest to the targets on these workers, as in kernels.sweeping.find_nearest."""
+        nearest, allowed = np.full(7, np.inf), {id(worker) for worker in workers}
+        for segment in self.segments:
+            if id(self.workers[segment.index]) in allowed:
+                segment.nearest(ttft_ms, tpot_ms, nearest)
+        return nearest
 
 
-def run_task(problem: Problem, shape: Shape, worker: Worker, task: Task, diagnose: bool) -> tuple[np.ndarray, Tally]:
-    """(front float64[5, n], tally) of one task."""
-    work = worker.workload(shape, problem.ttft_ms, problem.tpot_ms)
-    serving = Serving(task.steps, price_budgets(worker, shape, task.budgets), work, worker.scheduler(shape))
-    capacity = FRONT_CAPACITY
-    while True:
-        tally, front = Tally(), np.zeros((FRONT_ROWS, capacity))
-        nearest = tally.nearest if diagnose else tally.nearest[:0]
-        size = sweep_batches(serving, task.memories, task.batches, front, tally.counts, nearest)
-        if size >= 0:
-            return front[:, :size].copy(), tally
-        capacity *= 4
+def run_sweep(
+    sweep: Sweep,
+    planned: list[Segment],
+    ttft_ms: float,
+    on_segment: Callable[[int, np.ndarray], str],
+) -> tuple[dict[int, np.ndarray], str]:
+    """(front of every swept segment within a TTFT target by position, why the sweep ended early or "").
 
-
-def sweep_workers(
-    problem: Problem,
-    shape: Shape,
-    workers: list[Worker],
-    on_task: Callable[[Tally, int, int], None],
-    diagnose: bool = False,
-) -> tuple[list[LayoutFront], Tally]:
-    """(one front per layout, tally); ``on_task`` is told the running tally, tasks done and tasks in all.
-
-    ``diagnose`` keeps what comes nearest to the targets, for when nothing meets them.
+    ``on_segment`` is told the position of each segment in the order of enumeration, and its front; what it returns
+    ends the sweep.
     """
-    tally = Tally()
-    memories, tasks = [], []
-    for index in range(len(workers)):
-        memory, planned = plan_tasks(problem, shape, workers, index)
-        memories.append(memory)
-        tasks += planned
-        if not planned:
-            tally.counts[check_memory(memory, 1.0, 1.0)] += 1
-    parts: list[list[np.ndarray]] = [[] for _ in workers]
-    with ThreadPoolExecutor(problem.worker_threads) as pool:
-        futures = [pool.submit(run_task, problem, shape, workers[task.index], task, diagnose) for task in tasks]
+    known: dict[int, np.ndarray] = {}
+    stopped = ""
+
+    def run(segment: Segment) -> tuple[np.ndarray, np.ndarray]:
+        return segment.sweep(), segment.front(ttft_ms)
+
+    with ThreadPoolExecutor(sweep.problem.worker_threads) as pool:
+        futures = [pool.submit(run, segment) for segment in planned]
         try:
-            for done, (task, future) in enumerate(zip(tasks, futures, strict=True), 1):
-                front, part = future.result()
-                parts[task.index].append(front)
-                tally.add(part)
-                on_task(tally, done, len(tasks))
+            for segment, future in zip(planned, futures, strict=True):
+                counts, front = future.result()
+                at = len(sweep.segments)
+                sweep.tally.counts += counts
+                sweep.segments.append(segment)
+                known[at] = front
+                stopped = on_segment(at, front)
+                if stopped:
+                    break
         except KeyboardInterrupt:
             # What was found until now is an answer too, and said to be partial.
+            stopped = "interrupt"
+        if stopped:
             pool.shutdown(wait=True, cancel_futures=True)
-            tally.interrupted = True
-    fronts = [merge_fronts(worker, memory, part) for worker, memory, part in zip(workers, memories, parts, strict=True)]
-    return fronts, tally
+    return known, stopped
 
 
 def merge_fronts(worker: Worker, memory: Memory, parts: list[np.ndarray]) -> LayoutFront:
-    """One front from those of a layout's tasks."""
+    """One front from those of a layout's segments."""
     rows = np.concatenate([np.zeros((FRONT_ROWS, 0)), *parts], axis=1)
     order = np.lexsort((-rows[FRONT_TOKENS_S], rows[FRONT_TPOT]))
     keep = np.zeros(order.size, bool)

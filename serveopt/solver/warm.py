@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from serveopt.kernels import aggregate, attention, curves, grids, matching, pareto, records
+from serveopt.kernels import aggregate, attention, curves, fronts, grids, matching, pareto, records, sweeping
 from serveopt.solver.budgets import make_budgets
 from serveopt.solver.events import Compiling, OnEvent
 
@@ -34,7 +34,7 @@ def kernel_calls() -> list[tuple[str, Callable[[], object]]]:
     scheduler = records.Scheduler(1, 3, 0.0, 0, 0, 1.0, 1, 1, 0.0)
     memory = records.Memory(0.0, 0.0, 0.0, 0.0, 1.0, 10.0, 1.0, 1.0, 1.0)
     budgets = make_budgets(ints, ints, points, points, 0 * ints)
-    front = np.zeros((aggregate.FRONT_ROWS, 4))
+    front, bounds = np.zeros((fronts.FRONT_ROWS, 4)), np.zeros((1, 3, 1), np.float32)
     serving = records.Serving(steps, budgets, work, scheduler)
     counts, nearest = np.zeros(records.REASONS, np.int64), np.full(7, np.inf)
     cluster, best = np.array([2, 2, 2, 2], np.int64), np.zeros((1, 3), np.int64)
@@ -52,8 +52,10 @@ def kernel_calls() -> list[tuple[str, Callable[[], object]]]:
         ("memory", lambda: aggregate.check_memory(memory, 1.0, 1.0)),
         (
             "sweep",
-            lambda: aggregate.sweep_batches(serving, (memory, memory), ints, front, counts, nearest),
+            lambda: sweeping.sweep_batches(serving, (memory, memory), ints, bounds, counts),
         ),
+        ("sweep front", lambda: sweeping.find_front(serving, (memory, memory), ints, bounds, 1.0, front)),
+        ("nearest", lambda: sweeping.find_nearest(serving, (memory, memory), ints, bounds, nearest)),
         (
             "matching",
             lambda: matching.match_pools((points, ints), (points, ints), allowed, cluster, best, np.zeros(1)),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import polars as pl
 
 from serveopt.solver.problem import Problem
-from serveopt.solver.solve import Ranking
+from serveopt.solver.ranking import Ranking
 
 QUANT = {
     "gemm_quant": "fp8_block",

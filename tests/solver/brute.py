@@ -12,9 +12,10 @@ import numpy as np
 
 from serveopt.errors import MissingTable
 from serveopt.kernels.records import Reason, Workload
+from serveopt.solver.engine import open_engine
 from serveopt.solver.layout import Layout
+from serveopt.solver.opening import query_of
 from serveopt.solver.problem import Problem
-from serveopt.solver.solve import open_engine, query_of
 from serveopt.solver.worker import Shape, Worker
 from tests import oracle
 

@@ -6,8 +6,8 @@ from serveopt.errors import ConfigError, MissingTable
 from serveopt.solver.engine import Engine, open_engine
 from serveopt.solver.layout import Layout
 from serveopt.solver.limits import check_exchange, check_layout, layout_fault
+from serveopt.solver.opening import query_of
 from serveopt.solver.problem import Problem
-from serveopt.solver.solve import query_of
 from serveopt.solver.splits import reference_layouts, role_filter, split_layouts, wide_widths
 
 V3, Q235, Q32 = "deepseek-ai/DeepSeek-V3", "Qwen/Qwen3-235B-A22B-FP8", "Qwen/Qwen3-32B-FP8"

@@ -1,0 +1,89 @@
+"""The engines of a search: one per backend and per variant of the model that was asked for."""
+
+from dataclasses import dataclass, replace
+
+from serveopt.errors import ConfigError, MissingTable, ServeoptError
+from serveopt.perfdata.systems import load_system
+from serveopt.solver.engine import Engine, EngineQuery, open_engine, query_engine
+from serveopt.solver.options import QUANTS
+from serveopt.solver.problem import BACKENDS, Problem
+from serveopt.solver.variants import Variant, list_variants
+
+# Under --backend auto an error in one of these is a reason to leave that backend out.
+BACKEND_FIELDS = ("backend", "backend_version", "attention_backend", "moe_backend", "system", *QUANTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An engine with the problem that it answers: one backend, one variant."""
+
+    problem: Problem
+    variant: Variant
+    engine: Engine
+
+    @property
+    def label(self) -> str:
+        """How progress and notes name it."""
+        return f"{self.problem.backend} ({self.variant.label})" if self.variant.label else self.problem.backend
+
+
+def open_engines(problem: Problem) -> tuple[list[Opened], dict[str, ServeoptError]]:
+    """(engines, error by backend that has none); what is wrong under every backend is raised."""
+    opened: list[Opened] = []
+    errors: dict[str, ServeoptError] = {}
+    check_decode_system(problem)
+    for backend in BACKENDS if problem.backend == "auto" else (problem.backend,):
+        try:
+            opened += open_variants(replace(problem, backend=backend))
+        except (MissingTable, ConfigError) as error:
+            errors[backend] = skippable(problem, error)
+    if not opened and len({error.message for error in errors.values()}) == 1:
+        raise next(iter(errors.values()))
+    return opened, errors
+
+
+def open_variants(problem: Problem) -> list[Opened]:
+    """The engines of one backend; variants that it cannot run or that were not measured are left out.
+
+    Raises the first error where none is left.
+    """
+    opened: list[Opened] = []
+    misses: list[ServeoptError] = []
+    seen = set()
+    for variant in list_variants(problem):
+        own = variant.apply(problem)
+        try:
+            engine = open_engine(query_of(own, own.system))
+        except (MissingTable, ConfigError) as error:
+            misses.append(error)
+            continue
+        # A backend may run two variants as the same one.
+        key = (engine.quant, engine.nextn, engine.query.eplb, engine.query.attention_backend, engine.query.moe_backend)
+        if key not in seen:
+            seen.add(key)
+            opened.append(Opened(own, variant, engine))
+    if misses and not opened:
+        raise misses[0]
+    return opened
+
+
+def check_decode_system(problem: Problem) -> None:
+    """Nothing; ConfigError for a decode system that does not exist."""
+    try:
+        load_system(problem.decode_system or problem.system, problem.systems_paths)
+    except ConfigError as error:
+        field = "decode_system" if problem.decode_system else "system"
+        raise ConfigError(error.message, field=field, hint=error.hint) from error
+
+
+def skippable(problem: Problem, error: MissingTable | ConfigError) -> MissingTable | ConfigError:
+    """The error, where it only rules out one of several backends; raises it otherwise."""
+    if problem.backend != "auto" or getattr(error, "field", "backend") not in BACKEND_FIELDS:
+        raise error
+    return error
+
+
+def query_of(problem: Problem, system: str) -> EngineQuery:
+    """The engine that a problem needs on ``system``."""
+    query = query_engine(problem, (problem.model, system, problem.backend), problem.pricing, searching=True)
+    return replace(query, encodes=not problem.enable_epd)

@@ -1,0 +1,335 @@
+"""One backend's part of a search: planned, swept and priced once; then it has rows for any target.
+
+Aggregated rows come from the bounds of the sweep (solver/sweep.py), disaggregated ones from the two pools, which hold
+every row whatever the targets (solver/match.py). Only a TPOT target beyond what was followed asks for more batches.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from serveopt.errors import ConfigError, MissingTable
+from serveopt.kernels.records import Reason
+from serveopt.solver.encoders import Encoder, leave_room, matches_beside, plan_encoders, tightened, try_kinds
+from serveopt.solver.engine import Engine, check_context, check_speculation, open_engine
+from serveopt.solver.layout import Layout
+from serveopt.solver.limits import check_exchange
+from serveopt.solver.match import Matches, Pool, fastest_prefill, match, note_nearest, price_decode, price_prefill
+from serveopt.solver.opening import query_of
+from serveopt.solver.pools import DECODE_LOSS, PREFILL_LOSS
+from serveopt.solver.problem import Problem
+from serveopt.solver.reference_match import match_reference
+from serveopt.solver.rows import agg_frame, disagg_frame, stack
+from serveopt.solver.shape import Shape, request_shape
+from serveopt.solver.space import FRONT_REACH
+from serveopt.solver.splits import role_filter, split_layouts
+from serveopt.solver.stop import Stop
+from serveopt.solver.sweep import LayoutFront, Sweep, Tally, merge_fronts, run_sweep
+from serveopt.solver.telling import Teller
+from serveopt.solver.variants import Variant
+from serveopt.solver.worker import Worker
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """All rows of the prefill and of the decode workers, and what was counted when they were priced."""
+
+    prefill: Pool
+    decode: Pool
+    equal_tp: bool
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """All rows of one backend under one pair of targets; ``tally`` counts the misses of disaggregated serving."""
+
+    agg: "pl.DataFrame"
+    disagg: "pl.DataFrame"
+    matched: int
+    tally: Tally
+
+
+@dataclass
+class Search:
+    """One backend's part of a search."""
+
+    problem: Problem
+    variant: Variant
+    label: str
+    engine: Engine
+    decode_engine: Engine | None  # None: nothing is disaggregated
+    shape: Shape
+    encoders: list[Encoder | None]
+    workers: list[Worker]
+    decode_workers: list[Worker]
+    notes: list[str]
+    sweep: Sweep
+    disagg_tally: Tally = field(default_factory=Tally)
+    pools: Pools | None = None
+    known: dict[int, np.ndarray] = field(default_factory=dict)  # fronts of segments within ``known_ms``
+    known_ms: float = 0.0
+    reach_ms: float = 0.0  # TPOT up to which every batch was priced
+
+    @property
+    def tallies(self) -> dict[str, Tally]:
+        """What was counted when everything was priced, by serving mode; misses of targets of aggregated rows only."""
+        return {"agg": self.sweep.tally, "disagg": self.disagg_tally}
+
+    @property
+    def priced(self) -> int:
+        """Worker configurations that were priced."""
+        return sum(int(tally.counts[Reason.PRICED]) for tally in self.tallies.values())
+
+
+def plan_search(problem: Problem, engine: Engine, variant: Variant, label: str) -> Search:
+    """The search of one backend, nothing of it priced yet."""
+    decode_engine, notes = plan_pools(problem, engine)
+    encoders = plan_encoders(problem, engine.query)
+    warning = check_context(engine.model, problem.isl, problem.osl)
+    notes += [text for text in (warning, check_speculation(engine)) if text]
+    shape = request_shape(problem, engine)
+    tallies = {"agg": Tally(), "disagg": Tally()}
+    workers = plan_workers(problem, engine, tallies["agg"])
+    decode_workers = workers
+    if decode_engine is not None and decode_engine is not engine:
+        decode_workers = plan_workers(problem, decode_engine, tallies["disagg"])
+    mixed = in_role(problem, workers, "agg") if problem.serving_mode != "disagg" else []
+    mixed = leave_room(problem, mixed, min(encoders, key=lambda encoder: encoder.tp if encoder else 0))
+    return Search(
+        problem, variant, label, engine, decode_engine, shape, encoders, workers, decode_workers, notes,
+        Sweep(problem, shape, mixed, tally=tallies["agg"]), tallies["disagg"],
+    )  # fmt: skip
+
+
+def run_search(search: Search, teller: Teller, stop: Stop) -> str:
+    """Why the search ended early, or ""; everything is priced then."""
+    problem = search.problem
+    # Of encode workers the quickest leaves the most time: what is late beside it is late beside all.
+    asked = max(tightened(problem, encoder)[0].ttft_ms for encoder in search.encoders)
+    stopped = sweep_layouts(search, replace(problem, ttft_ms=asked), teller, stop)
+    teller.end_stage(search.sweep.tally)
+    if stopped or search.decode_engine is None:
+        return stopped
+    try:
+        stopped = price_pools(search, problem, teller, stop)
+    except KeyboardInterrupt:
+        stopped = "interrupt"
+    teller.end_stage(search.disagg_tally)
+    return stopped
+
+
+def sweep_layouts(search: Search, problem: Problem, teller: Teller, stop: Stop) -> str:
+    """Why the aggregated sweep ended early, or ""; prices the batches that a problem needs and that were not."""
+    sweep, stage = search.sweep, stages_of(search.label)[0]
+    planned = sweep.plan(problem)
+    before, total, done = len(sweep.segments), sum(segment.candidates for segment in planned), 0
+    teller.progress(stage, (0, total), sweep.tally)
+    pieces: list[np.ndarray] = []
+
+    def on_segment(at: int, front: np.ndarray) -> str:
+        nonlocal done
+        segment = planned[at - before]
+        done += segment.candidates
+        worker = sweep.workers[segment.index]
+        teller.progress(stage, (done, total), sweep.tally, worker.layout.parallel(search.engine.model.is_moe))
+        pieces.append(front)
+        if at - before + 1 == len(planned) or planned[at - before + 1].index != segment.index:
+            teller.layout(merge_fronts(worker, sweep.memories[segment.index], pieces))
+            pieces.clear()
+        return stop.reached(teller.evaluated + int(sweep.tally.counts[Reason.PRICED]))
+
+    known, stopped = run_sweep(sweep, planned, problem.ttft_ms, on_segment)
+    search.known |= known
+    search.known_ms, search.reach_ms = problem.ttft_ms, FRONT_REACH * problem.tpot_ms
+    return stopped
+
+
+def price_pools(search: Search, problem: Problem, teller: Teller, stop: Stop) -> str:
+    """Why pricing the pools of disaggregated serving ended early, or ""."""
+    stage, tally = stages_of(search.label)[1], Tally()
+    prefill_workers = in_role(problem, search.workers, "prefill")
+    teller.progress(stage, (0, 3), tally)
+    prefill = price_prefill(problem, search.shape, prefill_workers, tally)
+    tally.counts[Reason.PRICED] += prefill.index.size
+    teller.progress(stage, (1, 3), tally)
+    decode = price_decode(problem, search.shape, in_role(problem, search.decode_workers, "decode"), tally)
+    tally.counts[Reason.PRICED] += decode.index.size
+    teller.progress(stage, (2, 3), tally)
+    search.pools = Pools(prefill, decode, search.engine.backend.equal_tp_pools, tally)
+    search.disagg_tally.add(tally)
+    stopped = stop.reached(teller.evaluated + int(tally.counts[Reason.PRICED]))
+    if teller.listened and not stopped:
+        teller.pools(pool_rows(search, problem, Tally())[0])
+    teller.progress(stage, (3, 3), tally)
+    return stopped
+
+
+def rows_of(search: Search, problem: Problem) -> Rows:
+    """The rows of a backend under the targets of ``problem``, from what was priced before."""
+    tally = Tally()
+    agg = name_variant(search, agg_rows(search, problem))
+    disagg, matched = pool_rows(search, problem, tally)
+    return Rows(agg, name_variant(search, disagg), matched, tally)
+
+
+def extend(search: Search, problem: Problem) -> None:
+    """Nothing; prices the batches that a slower TPOT target than was foreseen allows."""
+    if problem.tpot_ms <= search.reach_ms or problem.space == "reference":
+        return
+    quiet = Teller(problem, lambda event: None)
+    quiet.listened = False
+    sweep_layouts(search, replace(problem, ttft_ms=search.known_ms), quiet, Stop())
+    if search.pools is not None:
+        price_pools(search, problem, quiet, Stop())
+
+
+def agg_rows(search: Search, problem: Problem) -> "pl.DataFrame":
+    """The aggregated rows within the TTFT target, beside every kind of encode worker."""
+
+    def find(encoder: Encoder | None) -> "pl.DataFrame":
+        asked, _ = tightened(problem, encoder)
+        known = search.known if asked.ttft_ms == search.known_ms else None
+        fronts = search.sweep.fronts(asked.ttft_ms, known)
+        return agg_frame(problem, search.shape, list(beside(problem, fronts, encoder)))
+
+    return try_kinds(problem, search.encoders, "agg", find)
+
+
+def name_variant(search: Search, frame: "pl.DataFrame") -> "pl.DataFrame":
+    """The rows with what was varied, where something was."""
+    import polars as pl
+
+    if frame.is_empty() or not search.variant.values:
+        return frame
+    own = search.problem
+    fields = (
+        pl.lit(search.variant.label).alias("variant"),
+        pl.lit(search.engine.nextn).alias("nextn"),
+        pl.lit(own.nextn_accepted or 0.0).alias("nextn_accepted"),
+        pl.lit(own.enable_eplb).alias("enable_eplb"),
+        pl.lit(own.attention_backend, pl.String).alias("attention_backend"),
+        pl.lit(own.moe_backend, pl.String).alias("moe_backend"),
+    )
+    return frame.with_columns(*fields)
+
+
+def beside(problem: Problem, fronts: list[LayoutFront], encoder: Encoder | None) -> Iterator[LayoutFront]:
+    """The fronts of the layouts beside which a replica has room for an encode worker."""
+    placed = {id(worker) for worker in leave_room(problem, [front.worker for front in fronts], encoder)}
+    return (front for front in fronts if id(front.worker) in placed)
+
+
+def pool_rows(search: Search, problem: Problem, tally: Tally) -> "tuple[pl.DataFrame, int]":
+    """(matched rows, worker counts decided) of disaggregated serving; ``tally`` counts what misses the targets."""
+    import polars as pl
+
+    if search.pools is None:
+        return pl.DataFrame(), 0
+    pools, decided = search.pools, 0
+    tally.counts[Reason.TPOT] += int((pools.decode.latency_ms > problem.tpot_ms).sum())
+
+    def pair(encoder: Encoder | None) -> "pl.DataFrame":
+        nonlocal decided
+        delayed = encoder.delay(pools.prefill) if encoder else pools.prefill
+        found = list(pair_pools(problem, (delayed, pools.decode), pools.equal_tp, encoder, tally))
+        decided += sum(matches.decided for matches in found)
+        frames = [disagg_frame(problem, search.shape, part, (PREFILL_LOSS, DECODE_LOSS)) for part in found]
+        return stack(frames)
+
+    return try_kinds(problem, search.encoders, "disagg", pair), decided
+
+
+def pair_pools(
+    problem: Problem, pools: tuple[Pool, Pool], equal_tp: bool, encoder: Encoder | None, tally: Tally
+) -> Iterator[Matches]:
+    """What is matched, all of it; several times where encode workers of one kind need room beside the pools."""
+    prefill, decode = pools
+    fastest = fastest_prefill(problem, prefill, tally)
+    if problem.space == "reference":
+        yield match_reference(problem, prefill, decode, equal_tp)
+    elif encoder is None:
+        yield match(problem, fastest, decode, equal_tp)
+    else:
+        yield from matches_beside(problem, fastest, decode, equal_tp, encoder)
+
+
+def find_misses(search: Search, problem: Problem) -> dict[str, Tally]:
+    """What comes nearest to targets that nothing meets, by serving mode."""
+    found = {"agg": Tally(), "disagg": Tally()}
+    for encoder in search.encoders:
+        asked, delay = tightened(problem, encoder)
+        placed = leave_room(problem, search.sweep.workers, encoder)
+        nearest = search.sweep.nearest(asked.ttft_ms, asked.tpot_ms, placed)
+        nearest[[0, 2, 5]] += delay  # the times to first token in it
+        found["agg"].add(Tally(nearest=nearest))
+        if search.pools is not None:
+            pools = search.pools
+            room = problem.replica_limit - (encoder.tp if encoder else 0)
+            roomy = replace(problem, total_gpus=max(room, 1), max_gpus_per_replica=None)
+            prefill = encoder.delay(pools.prefill) if encoder else pools.prefill
+            note_nearest(roomy, prefill, pools.decode, pools.equal_tp, found["disagg"])
+    return found
+
+
+def stages_of(label: str) -> tuple[str, str]:
+    """The names of the two stages of one backend's search."""
+    return f"{label} aggregated", f"{label} disaggregated"
+
+
+def plan_pools(problem: Problem, engine: Engine) -> tuple[Engine | None, list[str]]:
+    """(engine of the decode pool or None where nothing is to be disaggregated, notes on why not)."""
+    if problem.serving_mode == "agg":
+        return None, []
+    if problem.osl == 1:
+        if problem.serving_mode == "disagg":
+            raise ConfigError("1 is not allowed; an answer of one token needs no decode worker", field="osl")
+        return None, ["disaggregated serving was left out: an answer of one token needs no decode worker"]
+    if problem.decode_system in (None, problem.system):
+        return engine, []
+    try:
+        decode_engine = open_engine(query_of(problem, str(problem.decode_system)))
+        Worker(decode_engine, Layout()).check_data()
+        return decode_engine, []
+    except ConfigError as error:
+        if error.field != "system":
+            raise
+        raise ConfigError(error.message, field="decode_system", hint=error.hint) from error
+    except MissingTable as error:
+        message = f"decode system {problem.decode_system}: {error.message}"
+        if problem.serving_mode == "disagg":
+            raise MissingTable(error.op, error.key, message=message) from error
+        return None, [f"disaggregated serving was left out: {message}"]
+
+
+def plan_workers(problem: Problem, engine: Engine, tally: Tally) -> list[Worker]:
+    """Workers of every layout whose operators were measured; the others are counted with their reason."""
+    layouts, faulty = split_layouts(problem, engine)
+    tally.counts[Reason.INDIVISIBLE] += len(faulty)
+    workers, misses = [], []
+    for layout in layouts:
+        try:
+            check_exchange(engine, layout)
+            worker = Worker(engine, layout, problem.free_gpu_memory_fraction)
+            worker.check_data()
+        except MissingTable as error:
+            tally.counts[Reason.NO_DATA] += 1
+            misses.append(error)
+        else:
+            workers.append(worker)
+    if not workers and misses:
+        raise misses[0]
+    return workers
+
+
+def in_role(problem: Problem, workers: list[Worker], role: str) -> list[Worker]:
+    """The workers that are tried in a role: agg, prefill or decode."""
+    if not workers:
+        return []
+    allowed = role_filter(problem, workers[0].engine, role)
+    return [worker for worker in workers if allowed(worker.layout)]
