@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import polars as pl
 
-    from serveopt.solver.solve import Ranking
+    from serveopt.solver.ranking import Ranking
 
 VERSION = 1
 
@@ -36,6 +36,9 @@ DISAGG_COLUMNS = (
 )
 # Only in rows of searches with encode workers: how many serve a replica, and how many aggregated workers it has.
 ENCODER_COLUMNS = ("agg_workers", "encoder_workers", "encoder_tp", "encoder_batch", "encoder_memory_gib")
+# Only in rows of searches with --vary: what was varied.
+VARIANT_COLUMNS = ("variant", "nextn", "nextn_accepted", "enable_eplb", "attention_backend", "moe_backend")
+OPTIONAL_COLUMNS = (*ENCODER_COLUMNS, *VARIANT_COLUMNS)
 PARETO_COLUMNS = (
     "serving_mode", "label", "tokens_s_user", "tokens_s_gpu_cluster", "tokens_s_gpu", "ttft_ms", "tpot_ms", "e2e_ms",
     "concurrency", "n_gpus", "replicas",
@@ -59,6 +62,7 @@ def result_document(ranking: "Ranking") -> dict[str, Any]:
         "rejected": {mode: dict(reasons) for mode, reasons in ranking.rejected.items()},
         "notes": list(ranking.notes),
         "partial": ranking.partial,
+        "stopped_by": ranking.stopped_by,
     }
 
 
@@ -68,10 +72,10 @@ def rows(frame: "pl.DataFrame", columns: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def select(frame: "pl.DataFrame", columns: Sequence[str]) -> "pl.DataFrame":
-    """The frame with ``columns`` and those of encode workers where it has them; an empty frame may lack all."""
+    """The frame with ``columns`` and the optional ones where it has them; an empty frame may lack all."""
     if frame.is_empty():
         return frame
-    return frame.select(*columns, *(name for name in ENCODER_COLUMNS if name in frame.columns))
+    return frame.select(*columns, *(name for name in OPTIONAL_COLUMNS if name in frame.columns))
 
 
 def to_json(document: dict[str, Any], indent: int | None = 2) -> str:

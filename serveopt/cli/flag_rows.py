@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from serveopt.solver.options import COST_MODELS, DATABASE_MODES, MOE_BACKENDS, QUANTS
 from serveopt.solver.point import MODES
 from serveopt.solver.problem import BACKENDS, SERVING_MODES, SPACES
+from serveopt.solver.variants import AXES
 
 Strings = tuple[str, ...]
 
@@ -170,7 +171,7 @@ SEARCH_FLAGS = (
     Flag(
         "max_gpus_per_replica",
         ("--max-gpus-per-replica",),
-        "GPUs that one replica may span; default: at most 128.",
+        "GPUs that one replica may span; default: the cluster.",
         "Limits",
     ),
     Flag("max_prefill_batch", ("--max-prefill-batch",), "Largest batch of a prefill worker.", "Limits"),
@@ -185,6 +186,12 @@ SEARCH_FLAGS = (
     *MODEL_OPTIONS,
     *ENCODER_FLAGS,
     *QUANT_FLAGS,
+    Flag(
+        "vary",
+        ("--vary",),
+        f"Comma list of further search axes: {', '.join(AXES)}.",
+        "Search",
+    ),
     Flag("threads", ("--threads",), "Threads of the sweep; default: one per core.", "Search"),
     *DATA_FLAGS,
 )

@@ -59,6 +59,8 @@ def field_values(flags: Sequence[Flag], values: dict[str, Any]) -> dict[str, Any
     chosen = {flag.field: values[flag.field] for flag in flags}
     if "systems_paths" in chosen:
         chosen["systems_paths"] = split_paths(chosen["systems_paths"])
+    if "vary" in chosen:
+        chosen["vary"] = tuple(word.replace("_", "-") for word in split_words(chosen["vary"]))
     if "nextn" in chosen:
         chosen["nextn"] = read_number(chosen["nextn"])
     return chosen
@@ -77,10 +79,19 @@ def read_number(word: str) -> int | str:
 def split_paths(systems_paths: str) -> Strings:
     """The directories of a comma list; the built-in one where it is empty.
 
-    >>> split_paths("mine, default,")
+    >>> split_paths(" mine ,default"), split_paths("")
+    (('mine', 'default'), ('default',))
+    """
+    return split_words(systems_paths) or ("default",)
+
+
+def split_words(text: str) -> Strings:
+    """The words of a comma list.
+
+    >>> split_words("mine, default,")
     ('mine', 'default')
     """
-    return tuple(part.strip() for part in systems_paths.split(",") if part.strip()) or ("default",)
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def flag_name(field: str) -> str:

@@ -46,6 +46,7 @@ TERMINAL_HEADINGS = {
     "parallel": "parallel",
     "batch": "bs",
     "encode": "encode\nworkers",
+    "variant": "variant",
 }
 
 REASON_WORDS = {"kv_cache": "KV cache", "ttft": "TTFT", "tpot": "TPOT", "no_data": "no data"}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from serveopt.solver.problem import Problem
-    from serveopt.solver.solve import Ranking
+    from serveopt.solver.ranking import Ranking
 
 Row = dict[str, Any]
 Cell = Callable[[Row], str]
@@ -100,7 +100,7 @@ TOLD = frozenset(
 def chosen_options(problem: "Problem") -> str:
     """What was asked for beyond the defaults, as field and value."""
     set_by_user = [
-        f"{field.name} {value}"
+        f"{field.name} {' + '.join(value) if isinstance(value, tuple) else value}"
         for field in fields(problem)
         if field.name not in TOLD and (value := getattr(problem, field.name)) != field.default
     ]
@@ -144,6 +144,8 @@ def ranking_table(mode: str, rows: Sequence[Row], problem: "Problem", console: C
             columns = [column for column in columns if column.key != "backend"]
         if any(map(_has_encoders, rows)) and (mode == "agg" or not form.stacked):
             columns.append(_column("encode", _encoder_cell))
+        if problem.vary:
+            columns.append(_column("variant", lambda row: row["variant"].replace(", ", "\n")))
         table = _table(mode, rows, columns)
         if Measurement.get(console, unlimited, table).maximum <= console.width:
             break
