@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from serveopt.cli.flags import SEARCH_FLAGS, field_values, parameters
-from serveopt.cli.progress import ProgressView
+from serveopt.cli.readers import Watch, reading
 from serveopt.cli.save import check_save_dir, save_result
 from serveopt.errors import ConfigError
 from serveopt.solver.problem import Problem
+from serveopt.solver.stop import Stop
 
 if TYPE_CHECKING:
     from serveopt.solver.ranking import Ranking
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 HELP = "Rank aggregated and disaggregated configurations of a model on a cluster, within latency limits."
 FORMATS = ("table", "json", "csv")
 INTERRUPTED_EXIT = 130
+WANTED_STOPS = ("time", "candidates")  # what was asked for is no failure
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
@@ -26,18 +28,37 @@ def command(**values: Any) -> None:
     """Nothing; prints the ranking to stdout and saves it where asked."""
     check_format(values["format"], FORMATS)
     problem = Problem(**field_values(SEARCH_FLAGS, values))
+    stop = Stop(values["max_seconds"], values["max_candidates"])
     save_dir: Path | None = values["save_dir"]
     if save_dir is not None:
         check_save_dir(save_dir)
-    ranking = search(problem, values["quiet"])
+    ranking = search(problem, Watch(values["quiet"], not values["no_live"], values["events"]), stop)
     show(ranking, values["format"], plot=not values["quiet"])
     if save_dir is not None:
         save_result(ranking, save_dir)
         if not values["quiet"]:
             print(f"saved to {save_dir}", file=sys.stderr)
     if ranking.partial:
-        print("interrupted: partial, only what was priced until then is ranked", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED_EXIT)
+        raise typer.Exit(tell_partial(ranking.stopped_by, stop))
+
+
+def tell_partial(stopped_by: str, stop: Stop) -> int:
+    """The exit code of a search that was cut short, after saying on stderr by what."""
+    print(f"{cut_short(stopped_by, stop)}: partial, only what was priced until then is ranked", file=sys.stderr)
+    return 0 if stopped_by in WANTED_STOPS else INTERRUPTED_EXIT
+
+
+def cut_short(stopped_by: str, stop: Stop) -> str:
+    """What ended a search early, in words.
+
+    >>> cut_short("time", Stop(seconds=10)), cut_short("interrupt", Stop())
+    ('stopped after 10 s', 'interrupted')
+    """
+    if stopped_by == "time":
+        return f"stopped after {stop.seconds:g} s"
+    if stopped_by == "candidates":
+        return f"stopped after {stop.candidates:,} candidates"
+    return "interrupted"
 
 
 def output_parameters(formats: tuple[str, ...]) -> list[inspect.Parameter]:
@@ -55,8 +76,34 @@ def _save_parameter() -> inspect.Parameter:
     return inspect.Parameter("save_dir", KEYWORD, default=None, annotation=Annotated[Path | None, option])
 
 
+def _stop_parameters() -> list[inspect.Parameter]:
+    seconds = typer.Option("--max-seconds", help="End the search after this time.", rich_help_panel="Search")
+    candidates = typer.Option(
+        "--max-candidates", help="End the search after this many candidates.", rich_help_panel="Search"
+    )
+    return [
+        inspect.Parameter("max_seconds", KEYWORD, default=None, annotation=Annotated[float | None, seconds]),
+        inspect.Parameter("max_candidates", KEYWORD, default=None, annotation=Annotated[int | None, candidates]),
+    ]
+
+
+def _watch_parameters() -> list[inspect.Parameter]:
+    no_live = typer.Option("--no-live", help="Log lines instead of the live view.", rich_help_panel="Output")
+    events = typer.Option("--events", help="File for the search's events, as JSON lines.", rich_help_panel="Output")
+    return [
+        inspect.Parameter("no_live", KEYWORD, default=False, annotation=Annotated[bool, no_live]),
+        inspect.Parameter("events", KEYWORD, default=None, annotation=Annotated[Path | None, events]),
+    ]
+
+
 command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [*parameters(Problem, SEARCH_FLAGS), *output_parameters(FORMATS), _save_parameter()]
+    [
+        *parameters(Problem, SEARCH_FLAGS),
+        *_stop_parameters(),
+        *output_parameters(FORMATS),
+        *_watch_parameters(),
+        _save_parameter(),
+    ]
 )
 
 
@@ -66,12 +113,12 @@ def check_format(name: str, formats: tuple[str, ...]) -> None:
         raise ConfigError(f"{name!r} is not allowed; choose one of {', '.join(formats)}", field="format")
 
 
-def search(problem: Problem, quiet: bool) -> "Ranking":
-    """The answer to ``problem``, with progress on stderr."""
-    with ProgressView(quiet) as view:
+def search(problem: Problem, watch: Watch, stop: Stop) -> "Ranking":
+    """The answer to ``problem``, watched while it is searched for."""
+    with reading(watch, stop) as tell:
         from serveopt.solver.solve import solve
 
-        return solve(problem, on_event=view)
+        return solve(problem, on_event=tell, stop=stop)
 
 
 def show(ranking: "Ranking", form: str, plot: bool) -> None:

@@ -96,12 +96,12 @@ def split_words(text: str) -> tuple[str, ...]:
 
 def collect(models: Sequence[str], places: list[tuple[str, str]], query: Any) -> "tuple[list[Cell], bool]":
     """(cells, whether Ctrl-C came before the last), with progress on stderr."""
-    from serveopt.cli.progress import ProgressView
+    from serveopt.cli.readers import Watch, reading
     from serveopt.solver.events import Progress
     from serveopt.solver.support import find_support
 
     cells: list[Cell] = []
-    with ProgressView() as view:
+    with reading(Watch()) as view:
         try:
             for cell, done, total in find_support(models, places, query, view):
                 if not cells and not sys.stderr.isatty():

@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from serveopt.cli.app import app
 from serveopt.cli.contract import AGG_COLUMNS, DISAGG_COLUMNS, PARETO_COLUMNS
+from serveopt.cli.default import tell_partial
+from serveopt.solver.stop import Stop
 
 SMALL = [
     "default", "--model_path", "Qwen/Qwen3-8B", "--system", "h200_sxm", "--total_gpus", "4", "--isl", "1000",
@@ -68,3 +70,19 @@ def test_limits_that_nothing_meets_say_what_to_relax() -> None:
     error = json.loads(invoke("--ttft", "1", "--tpot", "0.5", "--format", "json").stderr.splitlines()[-1])["error"]
     assert error["type"] == "NoFeasible"
     assert error["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "code", "words"),
+    [
+        ("time", 0, "stopped after 2.5 s"),
+        ("candidates", 0, "stopped after 5,000 candidates"),
+        ("interrupt", 130, "interrupted"),
+        ("", 130, "interrupted"),
+    ],
+)
+def test_what_cut_a_search_short_is_said(
+    stopped_by: str, code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tell_partial(stopped_by, Stop(2.5, 5000)) == code
+    assert capsys.readouterr() == ("", f"{words}: partial, only what was priced until then is ranked\n")
