@@ -26,7 +26,7 @@ from serveopt.perfdata.versions import Source, resolve_version, shared_lanes, so
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Database", "Source", "Table", "open_database"]
+__all__ = ["Database", "Source", "Table", "open_database", "run_starts"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 COLLECTIVES = ("nccl", "oneccl")  # one table per library version, shared by all backends
@@ -56,6 +56,19 @@ class Table:
         """Return the code of ``word`` in a categorical column, -1 if no row has it."""
         words = self.categories[column]
         return words.index(word) if word in words else -1
+
+
+def run_starts(columns: Sequence[Array], rows: int) -> Array:
+    """Return int64[n], the rows that differ in some column from the row before: few, since tables are sorted.
+
+    >>> run_starts([np.array([3, 3, 5, 5]), np.array([0, 0, 0, 1])], 4).tolist()
+    [0, 2, 3]
+    """
+    differs = np.zeros(rows, bool)
+    differs[:1] = True
+    for column in columns:
+        differs[1:] |= column[1:] != column[:-1]
+    return np.flatnonzero(differs)
 
 
 @dataclass(frozen=True, slots=True)

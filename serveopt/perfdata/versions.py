@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from serveopt.perfdata.store import Table
 
 SLOTS = ("current", "previous", "next")
+# What tells the slices of an attention table apart, kernel first.
+SLICE_COLUMNS = (
+    "kernel_source", "attn_dtype", "kv_cache_dtype", "head_dim", "window_size", "num_heads", "num_key_value_heads",
+)  # fmt: skip
 _VERSION = re.compile(r"v?(\d+(?:\.\d+)*)(?:\.?(a|b|rc)(\d+))?(?:\.post(\d+))?(?:\.dev(\d+))?")
 _PHASE = {"dev": 0, "a": 1, "b": 2, "rc": 3, "final": 4, "post": 5}
 
@@ -243,14 +247,18 @@ def _coverage(table: "Table", sources: Sequence[int]) -> dict[str, tuple[int, in
     """Return for each lane the number of categorical slices and of rows that ``sources`` measured."""
     import numpy as np
 
-    rows = np.isin(table.source, np.array(sources, dtype=np.uint8))
-    columns = {name: values[rows] for name, values in table.columns.items()}
-    kv_heads = np.where(columns["num_key_value_heads"] == columns["num_heads"], 0, columns["num_key_value_heads"])
-    parts = [columns[c] for c in ("attn_dtype", "kv_cache_dtype", "head_dim", "window_size") if c in columns]
-    lanes = columns["kernel_source"]
-    found = {}
-    for code in np.unique(lanes):
-        mine = lanes == code
-        slices = {tuple(row) for row in np.unique(np.stack([kv_heads[mine], *(p[mine] for p in parts)], 1), axis=0)}
-        found[table.categories["kernel_source"][code]] = (len(slices), int(mine.sum()))
-    return found
+    from serveopt.perfdata.store import run_starts
+
+    rows = np.flatnonzero(np.isin(table.source, np.array(sources, dtype=np.uint8)))
+    columns = {name: table.columns[name][rows] for name in SLICE_COLUMNS if name in table.columns}
+    kv_heads = columns.pop("num_key_value_heads")
+    keys = [*columns.values(), np.where(kv_heads == columns.pop("num_heads"), 0, kv_heads)]
+    starts = run_starts(keys, rows.size)
+    sizes = np.diff(starts, append=rows.size)
+    slices: dict[int, set[tuple[int, ...]]] = {}
+    held: dict[int, int] = {}
+    for size, lane, *rest in zip(sizes.tolist(), *(key[starts].tolist() for key in keys), strict=True):
+        slices.setdefault(lane, set()).add(tuple(rest))
+        held[lane] = held.get(lane, 0) + size
+    words = table.categories["kernel_source"]
+    return {words[lane]: (len(slices[lane]), held[lane]) for lane in slices}

@@ -5,11 +5,9 @@ The error names what there is instead. Modes of a checkpoint are not checked: pr
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from serveopt.errors import ConfigError
 from serveopt.perfdata.model_config import ModelConfig
-from serveopt.perfdata.store import Database, Table
+from serveopt.perfdata.store import Database, Table, run_starts
 from serveopt.solver.quantisation import context_attention_tables
 
 # The arithmetic of attention has another column name in each kind of table.
@@ -36,8 +34,10 @@ def pairs(table: Table | None, first: str, second: str) -> frozenset[tuple[str, 
     if table is None or first not in table.categories or second not in table.categories:
         return frozenset()
     left, right = table.categories[first], table.categories[second]
-    codes = np.unique(table.columns[first].astype(np.int64) * len(right) + table.columns[second])
-    found = ((left[code // len(right)], right[code % len(right)]) for code in codes.tolist())
+    columns = [table.columns[first], table.columns[second]]
+    starts = run_starts(columns, len(table))
+    ones, others = (column[starts].tolist() for column in columns)
+    found = ((left[one], right[other]) for one, other in zip(ones, others, strict=True))
     return frozenset((SPELLINGS.get(one, one), SPELLINGS.get(other, other)) for one, other in found)
 
 

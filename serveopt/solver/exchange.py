@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
-
-from serveopt.perfdata.store import Database, Table
+from serveopt.perfdata.store import Database, Table, run_starts
 from serveopt.solver.families.table import Setting, WideEp, ceil_div
 
 PHASES = ("context", "generation")
@@ -55,12 +53,8 @@ def exchange_index(database: Database) -> ExchangeIndex:
 
 def distinct(table: Table, columns: tuple[str, ...]) -> Iterator[list[int]]:
     """Distinct rows of the key columns, text as codes."""
-    first = np.zeros(len(table), bool)
-    first[:1] = True
-    for name in columns:
-        column = table.columns[name]
-        first[1:] |= column[1:] != column[:-1]  # tables are sorted: equal keys are neighbours, mostly
-    keys = (table.columns[name][first].tolist() for name in columns)
+    starts = run_starts([table.columns[name] for name in columns], len(table))
+    keys = (table.columns[name][starts].tolist() for name in columns)
     yield from (list(key) for key in dict.fromkeys(zip(*keys, strict=True)))
 
 

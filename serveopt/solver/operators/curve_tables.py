@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from serveopt.perfdata.store import Table
+from serveopt.perfdata.store import Table, run_starts
 from serveopt.solver.operators.curve import TokenCurve
 
 Key = tuple[str | int, ...]
@@ -34,10 +34,8 @@ class CurveTable:
         pick = slice(None) if rows is None else rows
         columns = [table.columns[name][pick] for name in names]
         size = table.source[pick].size
-        changed = np.ones(size, bool)
-        if columns:
-            changed[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
-        starts = np.flatnonzero(changed)
+        # Without a key column every row is a run of its own.
+        starts = run_starts(columns, size) if columns else np.arange(size)
         words = [table.categories.get(name) for name in names]
         texts = [
             [known[code] for code in column[starts].tolist()] if known else column[starts].tolist()

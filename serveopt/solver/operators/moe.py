@@ -14,7 +14,7 @@ import numpy as np
 
 from serveopt.errors import MissingTable
 from serveopt.perfdata.quant_modes import MOE_MODES
-from serveopt.perfdata.store import Table
+from serveopt.perfdata.store import Table, run_starts
 from serveopt.solver.operators.curve import TokenCurve, held_ends
 from serveopt.solver.operators.curve_tables import CurveTable, Key, list_values, nearest_keys
 from serveopt.solver.operators.data_modes import MOE_EFFICIENCY, Relative, TokenPrice, other_modes
@@ -88,9 +88,14 @@ def read_experts(table: Table, fast: bool, only: tuple[int, int] | None = None) 
     return LoadTable.read([(curves, {})], SHAPE)
 
 
-def read_default(table: Table) -> LoadTable:
-    """The experts that serve any number of tokens."""
-    return read_experts(table, fast=False)
+def read_shapes(table: Table) -> list[Key]:
+    """The shapes of the experts that serve any number of tokens, each once, in file order."""
+    rows = np.flatnonzero(table.columns["kernel_source"] != table.code("kernel_source", FAST_KERNEL))
+    typed = kernel_types(table)
+    columns = [typed.columns[name][rows] for name in SHAPE]
+    types, *sizes = (column[run_starts(columns, rows.size)].tolist() for column in columns)
+    words = typed.categories["moe_dtype"]
+    return list(dict.fromkeys(zip([words[code] for code in types], *sizes, strict=True)))
 
 
 def model_experts(pricing: "Pricing", model: tuple[int, int], fast: bool) -> LoadTable:
@@ -113,7 +118,7 @@ def price_moe(pricing: "Pricing", operator: Moe) -> TokenCurve:
     if operator.quant == FAST_QUANT and operator.gated:
         fast = model_experts(pricing, model, fast=True).curve(shape, operator.distribution)
     if points is None and fast is None:
-        raise missing_shape("moe", shape, list(pricing.indexed("moe", read_default).loads))
+        raise missing_shape("moe", shape, pricing.indexed("moe", read_shapes))
     measured = pricing.cost_model == "measured"
     parts = [
         None if part is None else held_ends(repaired(part) if measured else part, bound, flat_head=measured)
@@ -154,7 +159,7 @@ def alike_experts(pricing: "Pricing", operator: Moe) -> Iterable[Relative]:
     """The nearest measured shapes, one of each quantisation."""
     if pricing.database.table("moe") is None:
         return
-    known = list(pricing.indexed("moe", read_default).loads)
+    known = pricing.indexed("moe", read_shapes)
     for key, scale in nearest_of_quants(known, (0, operator.quant), moe_shape(operator)):
         topk, experts, hidden, inter, moe_tp, moe_ep = (int(value) for value in key[1:])
         alike = replace(

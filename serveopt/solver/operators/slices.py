@@ -7,12 +7,13 @@ makes one grid per measured prefix (a plane).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from serveopt.kernels.grids import fill_efficiency
 from serveopt.kernels.records import Grid, Roofline
-from serveopt.perfdata.store import Table
+from serveopt.perfdata.store import Table, run_starts
 
 Key = tuple[object, ...]
 Column = Callable[[Table], np.ndarray]  # derived key or axis values, one per row
@@ -30,37 +31,23 @@ class SliceIndex:
         return self.names.index(name)
 
 
-def read_column(table: Table, name: str, derived: Mapping[str, Column]) -> tuple[np.ndarray, Sequence[object]]:
-    """(codes, values) of a key column; a column that a table lacks has one empty value."""
-    if name in derived:
-        values, codes = np.unique(derived[name](table), return_inverse=True)
-        return codes.ravel(), values.tolist()
-    if name not in table.columns:
-        return np.zeros(len(table), np.int64), [""]
-    if name in table.categories:
-        return table.columns[name].astype(np.int64), table.categories[name]
-    values, codes = np.unique(table.columns[name], return_inverse=True)
-    return codes.ravel(), values.tolist()
-
-
 def index_slices(table: Table, names: tuple[str, ...], derived: Mapping[str, Column]) -> SliceIndex:
-    """The index of a table by key columns; ``derived`` computes columns that the table does not store."""
-    packed = np.zeros(len(table), np.int64)
-    vocabularies = []
-    for name in names:
-        codes, values = read_column(table, name, derived)
-        packed = packed * len(values) + codes
-        vocabularies.append(values)
-    order = np.argsort(packed, kind="stable")
-    keys, starts = np.unique(packed[order], return_index=True)
-    found: dict[Key, np.ndarray] = {}
-    for code, rows in zip(keys.tolist(), np.split(order, starts[1:]), strict=True):
-        key = []
-        for values in reversed(vocabularies):
-            code, at = divmod(code, len(values))
-            key.append(values[at])
-        found[tuple(reversed(key))] = rows
-    return SliceIndex(names, found)
+    """The index of a table by key columns; ``derived`` computes columns that the table does not store.
+
+    A column that the table lacks has one empty value.
+    """
+    columns = {name: derived[name](table) if name in derived else table.columns.get(name) for name in names}
+    starts = run_starts([column for column in columns.values() if column is not None], len(table))
+    values: list[Sequence[object]] = []
+    for name, column in columns.items():
+        found: list[Any] = [""] * starts.size if column is None else column[starts].tolist()
+        words = table.categories.get(name) if name not in derived else None
+        values.append([words[code] for code in found] if words and column is not None else found)
+    runs: dict[Key, list[np.ndarray]] = {}
+    stops = np.append(starts, len(table))[1:]
+    for *key, start, stop in zip(*values, starts.tolist(), stops.tolist(), strict=True):
+        runs.setdefault(tuple(key), []).append(np.arange(start, stop))
+    return SliceIndex(names, {key: np.concatenate(rows) for key, rows in runs.items()})
 
 
 def nest(axes: Sequence[np.ndarray], latency_ms: np.ndarray) -> Grid:
