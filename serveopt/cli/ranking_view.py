@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.box import ROUNDED, SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -28,7 +28,6 @@ Row = dict[str, Any]
 Cell = Callable[[Row], str]
 MODE_NAMES = {"agg": "aggregated", "disagg": "disaggregated"}
 ROLES = (("(p)", "prefill_"), ("(d)", "decode_"))
-UNLIMITED_WIDTH = 10_000
 
 
 class Column(NamedTuple):
@@ -137,7 +136,6 @@ def gain_over_other(ranking: "Ranking") -> float | None:
 
 def ranking_table(mode: str, rows: Sequence[Row], problem: "Problem", console: Console) -> Table:
     """The ranking of one serving mode, as wide as the terminal allows."""
-    unlimited = console.options.update(width=UNLIMITED_WIDTH)
     for form in _forms():
         columns = [column for column in _columns(mode, problem.total_gpus, form) if column.key not in form.dropped]
         if len({row["backend"] for row in rows}) == 1:
@@ -146,10 +144,10 @@ def ranking_table(mode: str, rows: Sequence[Row], problem: "Problem", console: C
             columns.append(_column("encode", _encoder_cell))
         if problem.vary:
             columns.append(_column("variant", lambda row: row["variant"].replace(", ", "\n")))
-        table = _table(mode, rows, columns)
-        if Measurement.get(console, unlimited, table).maximum <= console.width:
+        cells = [[column.cell(row) for column in columns] for row in rows]
+        if _width(columns, cells) <= console.width:
             break
-    return table
+    return _table(mode, columns, cells)
 
 
 def tally(ranking: "Ranking") -> str:
@@ -166,13 +164,22 @@ def tally(ranking: "Ranking") -> str:
     return f"{ranking.evaluated:,} candidates priced in {seconds:.2f} s{rate}{matched}{rejected}"
 
 
-def _table(mode: str, rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+def _width(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> int:
+    """Characters that a table takes: the widest line of every column, one between columns."""
+    widest = (
+        max(cell_len(line) for text in (column.heading, *texts) for line in text.split("\n"))
+        for column, *texts in zip(columns, *cells, strict=True)
+    )
+    return sum(widest) + len(columns) - 1
+
+
+def _table(mode: str, columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> Table:
     title = Text(f"{MODE_NAMES[mode]}, best first", style="bold")
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     for column in columns:
         table.add_column(column.heading, justify="left" if "parallel" in column.key else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(column.cell(row) for column in columns))
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row))
     return table
 
 
