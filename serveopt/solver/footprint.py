@@ -6,6 +6,7 @@ Source: specs/search_model.md section 2; where it differs: ARCHITECTURE.md, "Whe
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Footprint:
     listed: Phases
     fraction: float | None = None
 
-    @property
+    @cached_property
     def weight_bytes(self) -> float:
         """Bytes of weights on one GPU; the draft layer of speculation counts where physics does."""
         decoder = sum(map(resident_bytes, self.listed.context)) * self.draft_layers / self.setting.layout.pp

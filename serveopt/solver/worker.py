@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from serveopt.kernels.curves import fill_curve_points, tabulate_sum
-from serveopt.kernels.records import Memory, Scheduler, Steps, Workload
+from serveopt.kernels.records import Curves, Memory, Scheduler, Steps, Workload
 from serveopt.solver.engine import Engine
 from serveopt.solver.families.table import Phases, Setting
 from serveopt.solver.footprint import Footprint
@@ -38,6 +38,11 @@ class Worker:
     listed: Phases = field(init=False)  # as the family lists them
     footprint: Footprint = field(init=False)
     phases: Phases = field(init=False)  # blocks without a measurement of their own replaced by their parts
+    # By phase and logits: a search asks some ten times for the same.
+    _curves: dict[tuple[str, bool | None], list[tuple[ops.Operator, TokenCurve]]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    _joined: dict[tuple[str, bool | None], Curves] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.setting = self.engine.setting(self.layout)
@@ -58,6 +63,19 @@ class Worker:
 
     def curves(self, phase: str, logits: bool | None = None) -> list[tuple[ops.Operator, TokenCurve]]:
         """Token operators of a phase with their curves; ``logits`` selects only, or all but, the logits GEMM."""
+        key = (phase, logits)
+        if key not in self._curves:
+            self._curves[key] = self._read_curves(phase, logits)
+        return self._curves[key]
+
+    def joined(self, phase: str, logits: bool | None = None) -> Curves:
+        """The curves of a phase, as the kernels read them."""
+        key = (phase, logits)
+        if key not in self._joined:
+            self._joined[key] = join([curve for _, curve in self.curves(phase, logits)])
+        return self._joined[key]
+
+    def _read_curves(self, phase: str, logits: bool | None) -> list[tuple[ops.Operator, TokenCurve]]:
         chosen = []
         for operator in getattr(self.phases, phase):
             is_logits = operator.label.endswith("logits_gemm")
@@ -81,12 +99,12 @@ class Worker:
     def tabulate(self, phase: str, size: int, logits: bool | None = None) -> np.ndarray:
         """float64[size]: ms of a phase's token operators at 0 .. size - 1 tokens."""
         out = np.zeros(size)
-        tabulate_sum(join([curve for _, curve in self.curves(phase, logits)]), out)
+        tabulate_sum(self.joined(phase, logits), out)
         return out
 
     def at_tokens(self, phase: str, tokens: np.ndarray, logits: bool | None = None) -> np.ndarray:
         """float64[operators, points]: ms of every token operator at the given token counts."""
-        curves = join([curve for _, curve in self.curves(phase, logits)])
+        curves = self.joined(phase, logits)
         out = np.zeros((curves.offset.size - 1, tokens.size))
         fill_curve_points(curves, tokens.astype(np.float64), out)
         return out
@@ -221,7 +239,8 @@ class Worker:
         tokens = batches * (shape.isl - shape.prefix)
         dense = self.at_tokens("context", tokens, logits=False).sum(axis=0)
         logits = self.at_tokens("context", batches, logits=True).sum(axis=0)
-        images = np.array([self.encoder_ms(int(batch)) for batch in batches])
+        pictured = count_images(self.setting).images > 0
+        images = np.array([self.encoder_ms(int(batch)) for batch in batches]) if pictured else 0.0
         return images + dense + logits + self.prefill_attention(shape, int(batches.max()))[batches]
 
     def generation_ms(self, shape: Shape, batches: np.ndarray) -> np.ndarray:
