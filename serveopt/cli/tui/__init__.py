@@ -1,0 +1,1 @@
+"""The interactive view of ``serveopt explore``. Textual, the optional extra ``tui``, is imported nowhere else."""
