@@ -9,7 +9,7 @@ from typer import TyperException
 from typer.core import TyperGroup
 
 import serveopt
-from serveopt.cli import data, default, estimate, explore, support
+from serveopt.cli import bench, data, default, estimate, explore, support
 from serveopt.cli.errors_view import report, wants_json
 from serveopt.cli.flags import normalise_args
 from serveopt.errors import ServeoptError
@@ -73,4 +73,5 @@ app.command("default", help=default.HELP)(default.command)
 app.command("estimate", help=estimate.HELP)(estimate.command)
 app.command("explore", help=explore.HELP)(explore.command)
 app.command("support", help=support.HELP)(support.command)
+app.command("bench", help=bench.HELP)(bench.command)
 app.add_typer(data.app, name="data")
