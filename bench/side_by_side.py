@@ -1,21 +1,21 @@
 """The peer and serveopt on the same questions, one after the other, as whole processes.
 
-    python bench/side_by_side.py --peer-python /path/to/env/bin/python [--problem q32|q8|llama70|all] [--repeat 3]
-                                 [--format table|json]
+    python bench/side_by_side.py --peer-python /path/to/env/bin/python [--problem q32,q8 | standard | all] [--repeat 3]
+                                 [--peer-repeat 1] [--format table|json]
 
 The environment must hold AIConfigurator 0.12.0. Every round runs each program once, so that all of them see the same
 state of a shared machine; of several rounds the least time and the largest memory are kept. Ratios are within the run.
+The peer takes 14 s (q32) to 5 minutes (q235, dsv3) a round: --peer-repeat runs it in the first rounds only.
 
-"serveopt first run" starts with an empty kernel cache and is run once. All other rows are warm: the peer and serveopt
-have each run before. The peer is timed without --save-dir, as serveopt is; its best configurations are then read from
-the best_config_topn.csv of one more run, which is not timed.
+"serveopt first run" starts with an empty kernel cache and is run once. All other rows of serveopt are warm, and the
+peer is not when it runs first: its byte code and tables are in the page cache from a run of --help only. Neither saves
+files; the peer's best rates are read from the tables that it prints, tokens/s per GPU of the cluster as ours.
 """
 
 import argparse
-import csv
 import json
 import os
-import platform
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,22 +23,43 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from processes import Run, RunError, clean_env, least, print_table, run
+from tables import machine_line, print_table
 
+from serveopt.cli.benchmarks import searches
+from serveopt.cli.benchmarks.processes import Run, RunError, installed_env, run
+
+ROOT = Path(__file__).resolve().parents[1]
 PEER = "aiconfigurator"
-PROBLEMS = {
-    "q32": "--model-path Qwen/Qwen3-32B-FP8 --system h200_sxm --backend trtllm --total-gpus 32",
-    "q8": (
-        "--model-path Qwen/Qwen3-8B --system h100_sxm --backend sglang --total-gpus 4"
-        " --isl 1000 --osl 200 --ttft 500 --tpot 15"
-    ),
-    "llama70": "--model-path meta-llama/Meta-Llama-3.1-70B --system h200_sxm --backend vllm --total-gpus 16",
+STANDARD = {name: searches.arguments(name) for name in searches.PROBLEMS}
+PROBLEMS = STANDARD | {
+    "q8": [
+        *("--model", "Qwen/Qwen3-8B", "--system", "h100_sxm", "--total-gpus", "4", "--backend", "sglang"),
+        *("--isl", "1000", "--osl", "200", "--ttft", "500", "--tpot", "15"),
+    ],
+    "llama70": [
+        *("--model", "meta-llama/Meta-Llama-3.1-70B", "--system", "h200_sxm", "--total-gpus", "16"),
+        *("--backend", "vllm"),
+    ],
 }
-EXHAUSTIVE, REFERENCE = "exhaustive", "reference"
+EXHAUSTIVE = "serveopt, exhaustive"
+ALIKE = "serveopt, exhaustive, the peer's model of cost"
+REFERENCE = "serveopt, reference space"
+TABLES = "serveopt, exhaustive, tables and plot"
+FIRST = "serveopt, exhaustive, first run (compiles)"
+SERVEOPT = {
+    REFERENCE: ("--space", "reference", "--format", "json"),
+    ALIKE: ("--cost-model", "reference", "--format", "json"),
+    EXHAUSTIVE: ("--format", "json"),
+    TABLES: (),
+}
 HEAD = (
     "program", "wall s", "CPU s", "peak MiB", "candidates", "agg tok/s/GPU", "disagg tok/s/GPU", "faster", "agg",
-    "disagg",
+    "disagg", "best",
 )  # fmt: skip
+MODES = ("agg", "disagg")
+LIMIT_S = 1800.0
+# "agg Top Configurations: ..." above a table; under --backend auto the name goes on: "agg_trtllm Top ...".
+PEER_TABLE = re.compile(r"^(agg|disagg)\w* Top Configurations.*?\n(.*?)(?=\n\S*? Top Configurations|\Z)", re.M | re.S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,63 +74,75 @@ class Line:
     agg: float
     disagg: float
 
+    @property
+    def best(self) -> float:
+        """The better of both serving modes."""
+        return max(self.agg, self.disagg)
+
 
 def find_peer(python: Path) -> tuple[str, str]:
     """(console script, version) of the peer beside ``python``; RunError when there is none."""
     script = python.parent / PEER
     if not os.access(script, os.X_OK):
         raise RunError(f"no {PEER} beside {python}; install {PEER}==0.12.0 in that environment")
+    run([str(script), "--help"], installed_env())
     code = f"from importlib.metadata import version; print(version('{PEER}'))"
-    return str(script), run([str(python), "-c", code], clean_env()).output.strip()
+    return str(script), run([str(python), "-c", code], installed_env()).stdout.strip()
 
 
-def peer_best(script: str, question: Sequence[str]) -> dict[str, float]:
-    """Best tokens/s/GPU of both serving modes, from the tables that the peer saves."""
-    best = {"agg": 0.0, "disagg": 0.0}
-    with tempfile.TemporaryDirectory(prefix="side_by_side-") as directory:
-        run([script, "cli", "default", *question, "--save-dir", directory], clean_env())
-        for path in Path(directory).rglob("best_config_topn.csv"):
-            with path.open(newline="") as file:
-                rates = [float(row["tokens/s/gpu_cluster"]) for row in csv.DictReader(file)]
-            if path.parent.name in best:
-                best[path.parent.name] = max(rates, default=0.0)
+def peer_best(text: str) -> dict[str, float]:
+    """Best tokens/s per GPU of the cluster of both serving modes, from the tables that the peer prints."""
+    best = dict.fromkeys(MODES, 0.0)
+    for mode, body in PEER_TABLE.findall(text):
+        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in body.splitlines() if line.startswith("|")]
+        column = rows[0].index("tokens/s/gpu") if rows else 0
+        rates = [float(row[column]) for row in rows[1:] if len(row) > column]
+        best[mode] = max([best[mode], *rates])
     return best
 
 
-def line_of(program: str, measured: Run, answer: dict[str, Any]) -> Line:
-    """The row of serveopt from what it measured and its JSON object."""
-    best = {mode: max((row["tokens_s_gpu_cluster"] for row in answer[mode]), default=0.0) for mode in ("agg", "disagg")}
-    return Line(program, measured.wall_s, measured.cpu_s, measured.peak_mib, answer["evaluated"], **best)
+def line_of(program: str, runs: Sequence[Run], best: dict[str, float], candidates: int | None) -> Line:
+    """The row of a program: the least times and the largest peak of its runs."""
+    return Line(
+        program,
+        min(each.wall_s for each in runs),
+        min(each.cpu_s or 0.0 for each in runs),
+        max(each.peak_mib or 0.0 for each in runs),
+        candidates,
+        **best,
+    )
 
 
-def compare(script: str, question: Sequence[str], repeat: int, cache: Path) -> list[Line]:
-    """The rows of one problem, the peer's first."""
-    ours = [sys.executable, "-m", "serveopt", "default", *question]
+def answer_line(program: str, runs: Sequence[Run], text: str) -> Line:
+    """The row of serveopt, whose JSON object is ``text``."""
+    answer = json.loads(text)
+    best = {mode: max((row["tokens_s_gpu_cluster"] for row in answer[mode]), default=0.0) for mode in MODES}
+    return line_of(program, runs, best, answer["evaluated"])
+
+
+def compare(script: str, question: Sequence[str], rounds: tuple[int, int], cache: Path) -> list[Line]:
+    """The rows of one problem, the peer's first; ``rounds`` of serveopt and of the peer."""
+    env = installed_env(cache)
     commands = {
-        PEER: ([script, "cli", "default", *question], clean_env()),
-        EXHAUSTIVE: ([*ours, "--format", "json"], clean_env(cache)),
-        REFERENCE: ([*ours, "--space", REFERENCE, "--format", "json"], clean_env(cache)),
-        "table": (ours, clean_env(cache)),
+        name: [sys.executable, "-m", "serveopt", "default", *question, *words] for name, words in SERVEOPT.items()
     }
-    tell("the peer's best configurations")
-    best = peer_best(script, question)
     tell("serveopt, first run")
-    first = run(*commands[EXHAUSTIVE])
-    runs: dict[str, list[Run]] = {name: [] for name in commands}
-    for turn in range(repeat):
-        for name, (command, env) in commands.items():
-            tell(f"round {turn + 1} of {repeat}: {name}")
-            runs[name].append(run(command, env))
-    kept = {name: least(part) for name, part in runs.items()}
-    answers = {name: json.loads(kept[name].output) for name in (EXHAUSTIVE, REFERENCE)}
-    peer = kept[PEER]
-    return [
-        Line(PEER, peer.wall_s, peer.cpu_s, peer.peak_mib, None, **best),
-        line_of("serveopt, reference space", kept[REFERENCE], answers[REFERENCE]),
-        line_of("serveopt, exhaustive", kept[EXHAUSTIVE], answers[EXHAUSTIVE]),
-        line_of("serveopt, exhaustive, tables and plot", kept["table"], answers[EXHAUSTIVE]),
-        line_of("serveopt, exhaustive, first run", first, answers[EXHAUSTIVE]),
-    ]
+    first = run(commands[EXHAUSTIVE], env, ROOT)
+    # The peer spells the model's option differently.
+    asked = ["--model-path" if word == "--model" else word for word in question]
+    runs: dict[str, list[Run]] = {name: [] for name in (PEER, *commands)}
+    for turn in range(max(rounds)):
+        if turn < rounds[1]:
+            tell(f"round {turn + 1} of {rounds[1]}: {PEER}")
+            runs[PEER].append(run([script, "cli", "default", *asked], installed_env(), limit_s=LIMIT_S))
+        for name, command in commands.items() if turn < rounds[0] else ():
+            tell(f"round {turn + 1} of {rounds[0]}: {name}")
+            runs[name].append(run(command, env, ROOT))
+    said = runs[PEER][-1]
+    lines = [line_of(PEER, runs[PEER], peer_best(said.stdout + "\n" + said.stderr), None)]
+    for name in commands:
+        lines.append(answer_line(name, runs[name], runs[EXHAUSTIVE if name == TABLES else name][-1].stdout))
+    return [*lines, answer_line(FIRST, [first], first.stdout)]
 
 
 def tell(what: str) -> None:
@@ -124,7 +157,7 @@ def ratio(value: float, base: float, form: str) -> str:
 
 
 def cells(line: Line, peer: Line) -> list[str]:
-    """A row as text; the last three columns are ratios to the peer: how much faster, how much more throughput."""
+    """A row as text; the last four columns are ratios to the peer: how much faster, how much more throughput."""
     return [
         line.program,
         f"{line.wall_s:.2f}",
@@ -134,39 +167,49 @@ def cells(line: Line, peer: Line) -> list[str]:
         f"{line.agg:.2f}",
         f"{line.disagg:.2f}",
         f"{peer.wall_s / line.wall_s:.1f}x",
-        ratio(line.agg, peer.agg, ".4f"),
-        ratio(line.disagg, peer.disagg, ".4f"),
+        *(ratio(getattr(line, name), getattr(peer, name), ".4f") for name in (*MODES, "best")),
     ]
 
 
 def with_ratios(line: Line, peer: Line) -> dict[str, Any]:
     """A row for JSON."""
-    return asdict(line) | {
-        "times_faster": peer.wall_s / line.wall_s,
-        "agg_ratio": line.agg / peer.agg if peer.agg else None,
-        "disagg_ratio": line.disagg / peer.disagg if peer.disagg else None,
-    }
+    ratios = {f"{name}_ratio": getattr(line, name) / getattr(peer, name) if getattr(peer, name) else None
+              for name in (*MODES, "best")}  # fmt: skip
+    return asdict(line) | {"times_faster": peer.wall_s / line.wall_s} | ratios
+
+
+def read_problems(text: str) -> list[str]:
+    """The problems that a comma list names; "standard" is the five of ``serveopt bench``, "all" every one."""
+    sets = {"standard": list(STANDARD), "all": list(PROBLEMS)}
+    names = [name for word in text.split(",") for name in sets.get(word.strip(), [word.strip()])]
+    for name in names:
+        if name not in PROBLEMS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join((*PROBLEMS, *sets))}")
+    return list(dict.fromkeys(names))
 
 
 def read_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", type=Path, required=True, help="python of the environment that has the peer")
-    parser.add_argument("--problem", choices=(*PROBLEMS, "all"), default="q32")
+    parser.add_argument("--problem", type=read_problems, default=["q32"], help=f"comma list: {', '.join(PROBLEMS)}")
     parser.add_argument("--repeat", type=int, default=3, help="rounds; the least time is kept")
+    parser.add_argument("--peer-repeat", type=int, help="rounds of the peer; default: as many")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     arguments = parser.parse_args()
-    if arguments.repeat < 1:
-        parser.error("--repeat must be at least 1")
+    if arguments.peer_repeat is None:
+        arguments.peer_repeat = arguments.repeat
+    if min(arguments.repeat, arguments.peer_repeat) < 1:
+        parser.error("--repeat and --peer-repeat must be at least 1")
     return arguments
 
 
-def measure_all(script: str, chosen: Sequence[str], repeat: int) -> Iterator[tuple[str, list[Line]]]:
+def measure_all(script: str, arguments: argparse.Namespace) -> Iterator[tuple[str, list[Line]]]:
     """(problem, rows), each as soon as it is measured."""
-    for name in chosen:
+    for name in arguments.problem:
         # One cache per problem: each has a first run of its own.
         with tempfile.TemporaryDirectory(prefix="side_by_side-") as cache:
-            lines = compare(script, PROBLEMS[name].split(), repeat, Path(cache))
+            lines = compare(script, PROBLEMS[name], (arguments.repeat, arguments.peer_repeat), Path(cache))
         tell("")
         yield name, lines
 
@@ -174,16 +217,16 @@ def measure_all(script: str, chosen: Sequence[str], repeat: int) -> Iterator[tup
 def show(arguments: argparse.Namespace) -> None:
     """Nothing; measures and prints one table per problem, or one JSON object."""
     script, version = find_peer(arguments.peer_python.absolute())
-    chosen = list(PROBLEMS) if arguments.problem == "all" else [arguments.problem]
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    measured = measure_all(script, chosen, arguments.repeat)
+    measured = measure_all(script, arguments)
     if arguments.format == "json":
         rows = {name: [with_ratios(line, lines[0]) for line in lines] for name, lines in measured}
-        print(json.dumps({"peer": version, "machine": machine, "repeat": arguments.repeat, "problems": rows}, indent=2))
+        rounds = {"repeat": arguments.repeat, "peer_repeat": arguments.peer_repeat}
+        print(json.dumps({"peer": version, "machine": machine_line(), **rounds, "problems": rows}, indent=2))
         return
-    print(f"{PEER} {version}; {machine}; least time, largest peak of {arguments.repeat} rounds; first run once")
+    rounds = f"least time, largest peak of {arguments.repeat} rounds (peer: {arguments.peer_repeat}); first run once"
+    print(f"{PEER} {version}; {machine_line()}; {rounds}")
     for name, lines in measured:
-        print(f"\n{name}: {PROBLEMS[name]}\n")
+        print(f"\n{name}: {' '.join(PROBLEMS[name])}\n")
         print_table(HEAD, [cells(line, lines[0]) for line in lines])
         sys.stdout.flush()
 
@@ -194,7 +237,7 @@ def main() -> None:
         show(read_arguments())
     except RunError as error:
         tell("")
-        sys.exit(f"side_by_side: {error}")
+        sys.exit(f"side_by_side: {error.message}")
 
 
 if __name__ == "__main__":

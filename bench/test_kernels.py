@@ -4,7 +4,7 @@
 
 Rows come in groups of one job and size: "kernel" and "numpy". Compilation happens before the clock starts, and in
 every group the two must agree. A size is what the job is made of: grid look-ups, tabulated tokens, candidates priced,
-pairs of pools decided, rows reduced. Look-ups stop at 1e5: no search makes more in one call.
+pairs of pools decided, rows reduced. Look-ups in grids stop at 1e5: no search makes more in one call.
 """
 
 from collections.abc import Callable
@@ -132,6 +132,41 @@ def test_tabulate_sum(benchmark: Any, size: int, engine: str) -> None:
     measure(benchmark, Job(compiled, plain), engine, size)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("size", SIZES)
+def test_curve_lookups(benchmark: Any, size: int, engine: str) -> None:
+    knots = np.append(np.unique(np.geomspace(1, 32768, 50).astype(float)), 1e9)
+    latency = 0.01 + 1e-5 * knots**0.9
+    line = records.Curves(np.array([0, knots.size], np.int64), knots, latency)
+    tokens, out = np.random.default_rng(5).uniform(1.0, 32768.0, size), np.zeros((1, size))
+
+    def compiled() -> np.ndarray:
+        curves.fill_curve_points(line, tokens, out)
+        return out[0]
+
+    measure(benchmark, Job(compiled, lambda: np.interp(tokens, knots, latency)), engine, size)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("size", SIZES)
+def test_roofline_bounds(benchmark: Any, size: int, engine: str) -> None:
+    """Plain causal attention: half the square of the prompt, per head and sequence."""
+    roof = records.Roofline(records.CONTEXT, 0.0, 0.0, 0.0, 0.0, 0.0, 0, SECONDS, SECONDS)
+    tokens, batch = np.random.default_rng(6).uniform(1.0, 8192.0, (2, size))
+    out, heads = np.zeros(size), 8.0
+
+    def compiled() -> np.ndarray:
+        grids.fill_bounds(roof, heads, tokens, batch, out)
+        return out
+
+    def plain() -> np.ndarray:
+        pairs = 0.5 * tokens * (tokens + 1.0)
+        features = 1.0 + batch * (1.0 + tokens + pairs + 2.0 * tokens + tokens + tokens * tokens)
+        return 1e3 * SECONDS[0] * (1.0 + heads) * features
+
+    measure(benchmark, Job(compiled, plain), engine, size)
+
+
 class Sweep(NamedTuple):
     """Inputs of one aggregated sweep; every candidate fits in memory."""
 
@@ -155,6 +190,7 @@ def make_sweep(size: int) -> Sweep:
 
 
 SCHEDULER = records.Scheduler(1, 3, 0.0, 0, 0, 999.0, 1, 1, 0.0)  # as trtllm under the "measured" rules
+LEVELS_MS = 2.5173 + 0.3719 * np.arange(50)
 ROOM = records.Memory(0.0, 0.0, 0.0, 0.0, 1.0, 1e12, 1.0, 1.0, 1.0)
 NO_ROOM = records.Memory(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -176,15 +212,32 @@ def price_batch(serving: records.Serving, batch: int) -> np.ndarray:
     return np.stack([tpot, 1e3 * batch * (osl - 1) / (waves * mixed + decode * decodes), ttft])
 
 
+def at_levels(tpot_ms: np.ndarray, tokens_s: np.ndarray) -> np.ndarray:
+    """float64[levels]: the best tokens/s of a front up to each level of TPOT.
+
+    Fronts themselves may differ by candidates that are equal but for rounding.
+    """
+    return tokens_s[np.searchsorted(tpot_ms, LEVELS_MS, side="right") - 1]
+
+
 def sweep_numpy(sweep: Sweep) -> np.ndarray:
-    """float64[2, n]: TPOT and tokens/s along the front, batch by batch."""
+    """float64[levels]: the best tokens/s by TPOT, batch by batch."""
     front = np.zeros((2, 0))
     for batch in sweep.batches.tolist():
         priced = price_batch(sweep.serving, batch)
         rows = np.concatenate([front, priced[:2, priced[2] <= sweep.serving.work.ttft_ms]], axis=1)
         rows = rows[:, np.lexsort((-rows[1], rows[0]))]
         front = rows[:, rows[1] > np.concatenate([[-1.0], np.maximum.accumulate(rows[1])[:-1]])[: rows.shape[1]]]
-    return front
+    return at_levels(*front)
+
+
+def sweep_kernel(sweep: Sweep, front: np.ndarray) -> np.ndarray:
+    """float64[levels]: the best tokens/s by TPOT; the one place that knows how the kernel is called."""
+    counts, nearest = np.zeros(records.REASONS, np.int64), np.full(7, np.inf)
+    length = aggregate.sweep_batches(sweep.serving, (ROOM, NO_ROOM), sweep.batches, front, counts, nearest)
+    assert counts[records.Reason.PRICED] == sweep.batches.size * sweep.serving.budgets.size.size
+    assert length > 1
+    return at_levels(front[aggregate.FRONT_TPOT, :length], front[aggregate.FRONT_TOKENS_S, :length])
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -192,15 +245,7 @@ def sweep_numpy(sweep: Sweep) -> np.ndarray:
 def test_sweep_batches(benchmark: Any, size: int, engine: str) -> None:
     sweep = make_sweep(size)
     front = np.zeros((aggregate.FRONT_ROWS, 8192))
-
-    def compiled() -> np.ndarray:
-        counts, nearest = np.zeros(records.REASONS, np.int64), np.full(7, np.inf)
-        length = aggregate.sweep_batches(sweep.serving, (ROOM, NO_ROOM), sweep.batches, front, counts, nearest)
-        assert counts[records.Reason.PRICED] == sweep.batches.size * sweep.serving.budgets.size.size
-        assert length > 1
-        return front[[aggregate.FRONT_TPOT, aggregate.FRONT_TOKENS_S], :length]
-
-    measure(benchmark, Job(compiled, lambda: sweep_numpy(sweep)), engine, size)
+    measure(benchmark, Job(lambda: sweep_kernel(sweep, front), lambda: sweep_numpy(sweep)), engine, size)
 
 
 GPU_COUNTS = np.array([1, 2, 4, 8], np.int64)  # of one worker
