@@ -47,7 +47,7 @@ class Work:
         )
 
 
-# The loops of kernels/aggregate.py, per candidate.
+# The loops of kernels/aggregate.py and kernels/sweeping.py, per candidate.
 LOOPS = {
     "price_block: waves": Work(loads=1, stores=1, arithmetic=1, divisions=1),
     "gather_mixed: a stretch": Work(loads=2, stores=1, arithmetic=2),
@@ -55,7 +55,7 @@ LOOPS = {
     "price_wave: TPOT": Work(loads=2, stores=1, arithmetic=10, divisions=1),
     "price_wave: tokens/s": Work(loads=2, stores=1, arithmetic=6, divisions=1),
     "tally_block": Work(loads=3, arithmetic=6),
-    "bound_blocks": Work(loads=5, stores=1, arithmetic=6),
+    "bound_spans: three folds into lanes": Work(loads=6, stores=3, arithmetic=6),
 }
 # A bracket among n keys takes log2(n) dependent loads and both its keys; in a grid of 8 x 11 x 18 keys there are one,
 # two and four of them, and eight corners. Level after level waits for the one before.

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from serveopt.kernels import aggregate, attention, curves, grids, matching, pareto, records
+from serveopt.kernels import attention, curves, fronts, grids, matching, pareto, records, sweeping
 from serveopt.kernels.jit import kernel
 from serveopt.solver.budgets import make_budgets
+from serveopt.solver.match import count_pairs
 
 SIZES = [1_000, 100_000, 10_000_000]
 LOOKUPS = SIZES[:2]
@@ -233,18 +234,21 @@ def sweep_numpy(sweep: Sweep) -> np.ndarray:
 
 def sweep_kernel(sweep: Sweep, front: np.ndarray) -> np.ndarray:
     """float64[levels]: the best tokens/s by TPOT; the one place that knows how the kernel is called."""
-    counts, nearest = np.zeros(records.REASONS, np.int64), np.full(7, np.inf)
-    length = aggregate.sweep_batches(sweep.serving, (ROOM, NO_ROOM), sweep.batches, front, counts, nearest)
+    counts, budgets = np.zeros(records.REASONS, np.int64), sweep.serving.budgets.size.size
+    bounds = np.empty((sweep.batches.size, 3, -(-budgets // sweeping.SPAN)), np.float32)
+    asked = (sweep.serving, (ROOM, NO_ROOM), sweep.batches, bounds)
+    sweeping.sweep_batches(*asked, counts)
+    length = sweeping.find_front(*asked, sweep.serving.work.ttft_ms, front)
     assert counts[records.Reason.PRICED] == sweep.batches.size * sweep.serving.budgets.size.size
     assert length > 1
-    return at_levels(front[aggregate.FRONT_TPOT, :length], front[aggregate.FRONT_TOKENS_S, :length])
+    return at_levels(front[fronts.FRONT_TPOT, :length], front[fronts.FRONT_TOKENS_S, :length])
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("size", SIZES)
 def test_sweep_batches(benchmark: Any, size: int, engine: str) -> None:
     sweep = make_sweep(size)
-    front = np.zeros((aggregate.FRONT_ROWS, 8192))
+    front = np.zeros((fronts.FRONT_ROWS, 8192))
     measure(benchmark, Job(lambda: sweep_kernel(sweep, front), lambda: sweep_numpy(sweep)), engine, size)
 
 
@@ -282,9 +286,10 @@ def test_match_pools(benchmark: Any, size: int, engine: str) -> None:
     prefill, decode = (prefill_rate, GPU_COUNTS), (decode_rate, decode_gpus)
     index, value = np.zeros((rows, 3), np.int64), np.zeros(rows)
 
+    assert abs(count_pairs(GPU_COUNTS, decode_gpus, allowed, REPLICA) - size) < 0.2 * size
+
     def compiled() -> np.ndarray:
-        decided = matching.match_pools(prefill, decode, allowed, cluster, index, value)
-        assert abs(decided - size) < 0.2 * size
+        matching.match_pools(prefill, decode, allowed, cluster, index, value)
         return value
 
     measure(benchmark, Job(compiled, lambda: match_numpy(prefill_rate, decode_rate, decode_gpus)), engine, size)

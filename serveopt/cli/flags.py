@@ -18,7 +18,10 @@ MANY_CHOICES = 5
 ALL_FLAGS = (*SEARCH_FLAGS, *POINT_FLAGS)
 FIRST_SPELLING = {name: names[0] for flag in ALL_FLAGS for names in (flag.names, flag.off) for name in names[1:]}
 # Options of single commands that fill no field of a record.
-OTHER_FIELDS = ("save_dir", "format", "points", "events", "max_seconds", "max_candidates")
+OTHER_FIELDS = (
+    "save_dir", "format", "points", "events", "max_seconds", "max_candidates", "only", "problem", "repeat", "save",
+    "compare", "tolerance",
+)  # fmt: skip
 
 
 def normalise_args(args: Sequence[str]) -> list[str]:

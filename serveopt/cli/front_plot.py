@@ -88,7 +88,8 @@ def _label(row: int, height: int, high_rate: float, border: str) -> tuple[str, s
     ticks = {height - 1 - height // 2: high_rate / 2, 0: high_rate}
     if row not in ticks:
         return " " * LABEL_WIDTH + border[0], ""
-    return f"{ticks[row]:{LABEL_WIDTH},.4g}"[:LABEL_WIDTH] + border[2], ""
+    form = ",.0f" if ticks[row] >= 1000.0 else ".4g"
+    return f"{ticks[row]:{LABEL_WIDTH}{form}}"[:LABEL_WIDTH] + border[2], ""
 
 
 def _user_ticks(high_user: float, width: int) -> str:

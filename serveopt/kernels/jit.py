@@ -32,6 +32,7 @@ from numba.core.serialize import dumps
 
 config: Any = numba.config  # its settings are made at run time
 CHECKSUM_BYTES = hashlib.sha256().digest_size
+COMPILED: list[str] = []  # kernels that were not found on disk by this process
 
 
 def source_digest() -> str:
@@ -93,12 +94,12 @@ class KernelCache(NullCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled code of a signature; None where there is none, or it is damaged."""
-        try:
+        content = b""
+        with contextlib.suppress(OSError):
             content = self.path(sig, target_context.codegen()).read_bytes()
-        except OSError:
-            return None
         checksum, payload = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
-        if hashlib.sha256(payload).digest() != checksum:
+        if not payload or hashlib.sha256(payload).digest() != checksum:
+            COMPILED.append(self.name)
             return None
         rtsys.initialize(target_context)  # machine code refers to the functions of numba's runtime
         return CompileResult._rebuild(target_context, *pickle.loads(payload))
@@ -116,6 +117,14 @@ class KernelCache(NullCache):
             return
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def must_compile() -> bool:
+    """True if kernels are known not to be on disk: none is, or one was looked for in vain."""
+    if config.DISABLE_JIT:
+        return False
+    directory = cache_directory()
+    return bool(COMPILED) or directory is None or not any(directory.iterdir())
 
 
 def kernel(function: Callable[..., Any]) -> Any:

@@ -1,19 +1,16 @@
 """Compiles every kernel once, with progress, before the first search on a machine.
 
-Compiled code is kept on disk (kernels/jit.py), so that later processes only load it. Loading all of it takes a few
-tenths of a second; once more than half a second is gone, something is being compiled, and that is said.
+Compiled code is kept on disk (kernels/jit.py), so that later processes only load it, without a word.
 """
 
-import time
 from collections.abc import Callable
 
 import numpy as np
 
 from serveopt.kernels import aggregate, attention, curves, fronts, grids, matching, pareto, records, sweeping
+from serveopt.kernels.jit import must_compile
 from serveopt.solver.budgets import make_budgets
 from serveopt.solver.events import Compiling, OnEvent
-
-SLOW_S = 0.5  # loading a cached kernel takes some 10 ms, compiling one seconds
 
 
 def tiny_grid() -> records.Grid:
@@ -65,12 +62,11 @@ def kernel_calls() -> list[tuple[str, Callable[[], object]]]:
 
 
 def compile_kernels(on_event: OnEvent) -> None:
-    """Nothing; makes every kernel ready, and tells of it from the moment it turns out to take time."""
+    """Nothing; makes every kernel ready, and tells of it where that means compiling."""
     calls = kernel_calls()
-    started = time.perf_counter()
     for done, (name, call) in enumerate(calls):
-        if time.perf_counter() - started > SLOW_S:
+        if must_compile():
             on_event(Compiling(name, done, len(calls)))
         call()
-    if time.perf_counter() - started > SLOW_S:
+    if must_compile():
         on_event(Compiling("done", len(calls), len(calls)))

@@ -27,9 +27,9 @@ ready(Path(sys.argv[1]))(1.0, 2.0)
 ALL_KERNELS = """
 from serveopt.solver.events import Compiling
 from serveopt.solver.warm import compile_kernels
-from serveopt.kernels import aggregate, grids
+from serveopt.kernels import grids, sweeping
 compile_kernels(print)
-print(sum(grids.fill_efficiency.stats.cache_hits.values()), sum(aggregate.sweep_batches.stats.cache_hits.values()))
+print(sum(grids.fill_efficiency.stats.cache_hits.values()), sum(sweeping.sweep_batches.stats.cache_hits.values()))
 """
 
 

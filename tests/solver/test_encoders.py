@@ -16,7 +16,8 @@ from serveopt.solver.encoders import Encoder
 from serveopt.solver.engine import EngineQuery, open_engine
 from serveopt.solver.layout import Layout
 from serveopt.solver.problem import Problem
-from serveopt.solver.solve import Ranking, solve
+from serveopt.solver.ranking import Ranking
+from serveopt.solver.solve import solve
 from serveopt.solver.worker import Worker
 from tests.solver import brute
 

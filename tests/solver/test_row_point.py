@@ -9,8 +9,9 @@ import pytest
 from serveopt.errors import ConfigError
 from serveopt.solver.estimate import estimate
 from serveopt.solver.problem import Problem
+from serveopt.solver.ranking import Ranking
 from serveopt.solver.row_point import estimate_row, point_of
-from serveopt.solver.solve import Ranking, solve
+from serveopt.solver.solve import solve
 
 DENSE = Problem(
     model="Qwen/Qwen3-8B", system="h100_sxm", total_gpus=2, isl=24, osl=6, ttft_ms=1e5, tpot_ms=1e4, max_batch=4,

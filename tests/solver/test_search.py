@@ -16,7 +16,8 @@ from serveopt.solver.estimate import estimate
 from serveopt.solver.events import Progress
 from serveopt.solver.point import Point
 from serveopt.solver.problem import BACKENDS, Problem
-from serveopt.solver.solve import Ranking, solve
+from serveopt.solver.ranking import Ranking
+from serveopt.solver.solve import solve
 from tests.solver import brute
 
 SEARCHES = Path(__file__).parents[2].parent / "shared" / "data" / "searches"

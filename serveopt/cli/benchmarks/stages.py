@@ -19,6 +19,7 @@ from serveopt.perfdata.systems import load_system
 from serveopt.solver.engine import Engine, assemble_engine, query_engine
 from serveopt.solver.events import Event, Progress
 from serveopt.solver.layout import Layout
+from serveopt.solver.match import count_pairs
 from serveopt.solver.operators.pricing import Pricing
 from serveopt.solver.problem import Problem
 from serveopt.solver.shape import Shape, request_shape
@@ -80,15 +81,17 @@ def measure_matching(threads: int, repeat: int, rows: int = DECODE_ROWS) -> list
     allowed = np.ones((WORKER_GPUS.size, rows), bool)
     results = [(np.zeros((rows, 3), np.int64), np.zeros(rows)) for _ in range(threads)]
 
-    def decide(thread: int) -> int:
-        return int(match_pools(prefill, decode[thread], allowed, CLUSTER, *results[thread]))
+    def decide(thread: int) -> None:
+        match_pools(prefill, decode[thread], allowed, CLUSTER, *results[thread])
 
-    rates, decided = [], 0
+    limit = int(CLUSTER[1])
+    decided = sum(count_pairs(WORKER_GPUS, gpus, allowed, limit) for _, gpus in decode)
+    rates = []
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(decide, range(threads)))
         for _ in range(repeat):
             started = time.perf_counter()
-            decided = sum(pool.map(decide, range(threads)))
+            list(pool.map(decide, range(threads)))
             rates.append(decided / (time.perf_counter() - started))
     subject = f"disaggregated matching, {count_threads(threads)}"
     return [most((PART, subject, "pairs_s"), rates, NUMPY), Figure(PART, subject, "pairs", decided, FACT)]

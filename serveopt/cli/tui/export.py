@@ -9,7 +9,7 @@ from serveopt.errors import ConfigError
 
 if TYPE_CHECKING:
     from serveopt.cli.tui.ranking_list import Ranked
-    from serveopt.solver.solve import Ranking
+    from serveopt.solver.ranking import Ranking
 
 COLUMNS = {"agg": AGG_COLUMNS, "disagg": DISAGG_COLUMNS}
 

@@ -10,7 +10,7 @@ from serveopt.cli.pareto_view import MARKS, round_ticks
 
 if TYPE_CHECKING:
     from serveopt.cli.tui.ranking_list import Row
-    from serveopt.solver.solve import Ranking
+    from serveopt.solver.ranking import Ranking
 
 BEST, CHOSEN = "X", "@"
 LEAST_SIZE = (30, 5)

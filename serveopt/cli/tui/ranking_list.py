@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
 if TYPE_CHECKING:
-    from serveopt.solver.solve import Ranking
+    from serveopt.solver.ranking import Ranking
 
 Row = dict[str, Any]
 WIDE = 112  # columns of a terminal that shows every column of the list

@@ -8,7 +8,6 @@ ranking is asked again (``Ranking.rank``).
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from serveopt.errors import ServeoptError
@@ -17,7 +16,7 @@ from serveopt.solver.problem import Problem
 from serveopt.solver.stop import Stop
 
 if TYPE_CHECKING:
-    from serveopt.solver.solve import Ranking
+    from serveopt.solver.ranking import Ranking
 
 Solve = Callable[[Problem, OnEvent, Stop], "Ranking"]
 
@@ -99,7 +98,7 @@ class Searcher:
     def _answer(self, problem: Problem, told: Told, stop: Stop) -> Answer:
         try:
             if self.ranks_at_once(problem) and self._full is not None:
-                ranking = rank_again(self._full, problem, told, stop, self._solve)
+                ranking = self._full.rank(ttft_ms=problem.ttft_ms, tpot_ms=problem.tpot_ms)
             else:
                 ranking = self._full = self._solve(problem, told, stop)
         except ServeoptError as error:
@@ -113,22 +112,4 @@ def run_solve(problem: Problem, on_event: OnEvent, stop: Stop) -> "Ranking":
     """The answer to a problem; KeyboardInterrupt where it was cancelled before anything was found."""
     from serveopt.solver.solve import solve
 
-    if "stop" in signature(solve).parameters:
-        extra: dict[str, Any] = {"stop": stop}
-        return solve(problem, on_event, **extra)
-
-    def listen(event: Event) -> None:
-        if stop.reached(0):
-            raise KeyboardInterrupt
-        on_event(event)
-
-    return solve(problem, listen)
-
-
-def rank_again(full: "Ranking", problem: Problem, told: OnEvent, stop: Stop, solve: Solve) -> "Ranking":
-    """The ranking of the same search under the targets of ``problem``."""
-    rank = getattr(full, "rank", None)
-    if rank is None:
-        return solve(problem, told, stop)
-    answer: Ranking = rank(ttft_ms=problem.ttft_ms, tpot_ms=problem.tpot_ms)
-    return answer
+    return solve(problem, on_event, stop)

@@ -12,7 +12,7 @@ from serveopt.solver.problem import Problem
 
 if TYPE_CHECKING:
     from serveopt.cli.tui.searcher import Told
-    from serveopt.solver.solve import Ranking
+    from serveopt.solver.ranking import Ranking
 
 BAR = 20
 COMPILING = "compiling kernels once for this machine"

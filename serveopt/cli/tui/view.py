@@ -30,7 +30,7 @@ from serveopt.errors import ConfigError, NoFeasible, ServeoptError
 from serveopt.solver.problem import Problem
 
 if TYPE_CHECKING:
-    from serveopt.solver.solve import Ranking
+    from serveopt.solver.ranking import Ranking
 
 SEARCH_WAIT_S, RANK_WAIT_S = 0.4, 0.05  # after the last change, before a search and before ranking again
 TOLD_EVERY_S = 0.1
