@@ -26,12 +26,52 @@ PRICED = int(Reason.PRICED)
 
 
 @kernel
-def spread_share(batch, waves, output_steps):
-    """Decoding requests in a mixed step when the prefill of a batch outlasts its answers: batch // (S / D)."""
-    ratio = waves / output_steps
-    share = math.floor(batch / ratio)
-    # A quotient that rounds to a whole number may hide one just below it, which floor division tells apart.
-    return max(1, int(batch // ratio if share * ratio == batch else share))
+def count_spread(serving, batch, waves):
+    """How many of the leading budgets spread their decodes: prefill of the batch outlasts its answers there."""
+    if serving.scheduler.spread_decode == 0 or batch <= 1:
+        return 0
+    low, high = 0, waves.size
+    while low < high:
+        mid = (low + high) // 2
+        if waves[mid] >= serving.work.answer_steps:
+            low = mid + 1
+        else:
+            high = mid
+    return low
+
+
+@kernel
+def spread_shares(batch, waves, output_steps, shares):
+    """Nothing; fills shares (float64[count]) with the decoding requests of mixed steps: batch // (S / D).
+
+    A quotient that rounds to a whole number may hide one just below it, which floor division tells apart.
+    """
+    for j in range(shares.size):
+        ratio = waves[j] / output_steps
+        share = np.floor(batch / ratio)
+        shares[j] = -1.0 if share * ratio == batch else share
+    for j in range(shares.size):
+        if shares[j] < 0.0:
+            shares[j] = batch // (waves[j] / output_steps)
+
+
+@kernel
+def gather_spread(serving, start, shares, mixed):
+    """Nothing; fills mixed float64[count] (ms) under budgets from start on that spread their decodes by ``shares``.
+
+    ``mixed`` may be ``shares``.
+    """
+    steps, budgets = serving.steps, serving.budgets
+    context, decode_attention, logits = steps.context, steps.decode_attention, steps.context_logits
+    new_tokens = budgets.new_tokens[start : start + mixed.size]
+    prompts = budgets.prompts[start : start + mixed.size]
+    attention_ms = budgets.attention_ms[start : start + mixed.size]
+    drafts, most = serving.scheduler.drafts, logits.size - 1
+    for j in range(mixed.size):
+        decoding = max(1, int(shares[j]))
+        ending = min(prompts[j] + decoding * drafts, most)
+        mixed[j] = context[new_tokens[j] + decoding * drafts] + attention_ms[j]
+        mixed[j] += logits[ending] + decode_attention[decoding]
 
 
 @kernel
@@ -42,14 +82,11 @@ def gather_mixed(serving, batch, start, waves, mixed):
     context, decode_attention = steps.context, steps.decode_attention
     new_tokens, prompts, gaps = budgets.new_tokens, budgets.prompts, budgets.gaps
     stops, attention_ms, logits = budgets.stop, budgets.attention_ms, steps.context_logits
-    osl, drafts = serving.work.answer_steps, serving.scheduler.drafts
-    j = 0
-    while j < mixed.size and serving.scheduler.spread_decode == 1 and batch > 1 and waves[j] >= osl:
-        i = start + j
-        decoding = spread_share(float(batch), waves[j], osl)
-        mixed[j] = context[new_tokens[i] + decoding * drafts] + attention_ms[i]
-        mixed[j] += logits[min(prompts[i] + decoding * drafts, logits.size - 1)] + decode_attention[decoding]
-        j += 1
+    drafts = serving.scheduler.drafts
+    j = count_spread(serving, batch, waves)
+    if j > 0:
+        spread_shares(float(batch), waves[:j], serving.work.answer_steps, mixed[:j])
+        gather_spread(serving, start, mixed[:j], mixed[:j])
     while j < mixed.size:
         # Budgets with equally many prompts decode equally many requests, and mostly follow one another without a
         # gap: then the look-ups are a stretch of the table.
