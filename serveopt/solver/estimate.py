@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from serveopt.errors import ConfigError
-from serveopt.kernels.aggregate import check_memory, price_block, spread_share
+from serveopt.kernels.aggregate import check_memory, price_block, spread_shares
 from serveopt.kernels.records import Memory, Reason, Serving
 from serveopt.solver.backends import GIB
 from serveopt.solver.breakdown import (
@@ -289,5 +289,7 @@ def decoding_requests(worker: Worker, shape: Shape, budget: int, batch: int) -> 
     waves = ceil_div(shape.isl * batch, budget)
     steps = worker.workload(shape, np.inf, np.inf).answer_steps
     if worker.scheduler(shape).spread_decode and waves >= steps:
-        return int(spread_share(float(batch), float(waves), steps))
+        shares = np.zeros(1)
+        spread_shares(float(batch), np.full(1, float(waves)), steps, shares)
+        return max(1, int(shares[0]))
     return max(1, batch - int(price_budgets(worker, shape, np.array([budget])).prompts[0]))

@@ -26,7 +26,7 @@ from serveopt.solver.shape import Shape, request_shape
 from serveopt.solver.space import FRONT_REACH
 from serveopt.solver.splits import role_filter, split_layouts
 from serveopt.solver.stop import Stop
-from serveopt.solver.sweep import LayoutFront, Sweep, Tally, merge_fronts, run_sweep
+from serveopt.solver.sweep import LayoutFront, Segment, Sweep, Tally, merge_fronts, run_sweep
 from serveopt.solver.telling import Teller
 from serveopt.solver.variants import Variant
 from serveopt.solver.worker import Worker
@@ -127,24 +127,24 @@ def run_search(search: Search, teller: Teller, stop: Stop) -> str:
 def sweep_layouts(search: Search, problem: Problem, teller: Teller, stop: Stop) -> str:
     """Why the aggregated sweep ended early, or ""; prices the batches that a problem needs and that were not."""
     sweep, stage = search.sweep, stages_of(search.label)[0]
-    planned = sweep.plan(problem)
-    before, total, done = len(sweep.segments), sum(segment.candidates for segment in planned), 0
+    (total, planned), done = sweep.plan(problem), 0
     teller.progress(stage, (0, total), sweep.tally)
     pieces: list[np.ndarray] = []
 
-    def on_segment(at: int, front: np.ndarray) -> str:
+    def on_segment(segment: Segment, front: np.ndarray) -> str:
         nonlocal done
-        segment = planned[at - before]
-        done += segment.candidates
         worker = sweep.workers[segment.index]
-        teller.progress(stage, (done, total), sweep.tally, worker.layout.parallel(search.engine.model.is_moe))
         pieces.append(front)
-        if at - before + 1 == len(planned) or planned[at - before + 1].index != segment.index:
+        if segment.last:
             teller.layout(merge_fronts(worker, sweep.memories[segment.index], pieces))
             pieces.clear()
+        done += segment.candidates
+        teller.progress(stage, (done, total), sweep.tally, worker.layout.parallel(search.engine.model.is_moe))
         return stop.reached(teller.evaluated + int(sweep.tally.counts[Reason.PRICED]))
 
     known, stopped = run_sweep(sweep, planned, problem.ttft_ms, on_segment)
+    if not stopped and done < total:
+        teller.progress(stage, (total, total), sweep.tally)  # the reference leaves out budgets that repeat others
     search.known |= known
     search.known_ms, search.reach_ms = problem.ttft_ms, FRONT_REACH * problem.tpot_ms
     return stopped

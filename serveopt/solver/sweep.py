@@ -5,9 +5,11 @@ taken in the order of enumeration, so that the result does not depend on the num
 they leave (kernels/sweeping.py) the front within any TTFT target is found without another sweep.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -71,6 +73,7 @@ class Segment:
     memories: tuple[Memory, Memory]  # of the layout and of the one that dominates it
     batches: np.ndarray
     bounds: np.ndarray
+    last: bool  # of its layout
 
     @property
     def candidates(self) -> int:
@@ -134,19 +137,23 @@ class Sweep:
         cost_model = self.workers[0].engine.cost_model if self.workers else ""
         self.grid = grid_budgets(cost_model, self.shape, context_budgets(self.problem)) if self.workers else None
 
-    def plan(self, problem: Problem) -> list[Segment]:
-        """The segments that a problem needs beyond those that were planned, layout after layout."""
-        planned: list[Segment] = []
+    def plan(self, problem: Problem) -> tuple[int, Iterator[Segment]]:
+        """(candidates at most, segments) that a problem needs beyond those that were planned, layout after layout.
+
+        Tables are made as the segments are asked for, so that the first ones can be swept meanwhile.
+        """
+        wanted: list[tuple[int, np.ndarray]] = []
         for index, worker in enumerate(self.workers):
-            memory, grid = self.memories[index], REFERENCE_AGG_BATCHES
-            sizes = batches(problem, worker, memory, grid)
+            memory = self.memories[index]
+            sizes = batches(problem, worker, memory, REFERENCE_AGG_BATCHES)
             if sizes.size == 0 and self.tops[index] == 0:
                 self.tally.counts[check_memory(memory, 1.0, 1.0)] += 1
             sizes = sizes[sizes > self.tops[index]]
             if sizes.size:
-                planned += self._split(problem, index, sizes)
+                wanted.append((index, sizes))
                 self.tops[index] = int(sizes[-1])
-        return planned
+        candidates = sum(sizes.size for _, sizes in wanted) * context_budgets(problem).size
+        return candidates, chain.from_iterable(self._split(problem, *pair) for pair in wanted)
 
     def _split(self, problem: Problem, index: int, sizes: np.ndarray) -> Iterator[Segment]:
         """The segments of new batches of one layout."""
@@ -168,7 +175,8 @@ class Sweep:
         scheduler = worker.scheduler(self.shape)
         for part, budgets in groups:
             bounds = np.empty((part.size, 3, -(-budgets.size.size // SPAN)), np.float32)
-            yield Segment(index, Serving(steps, budgets, work, scheduler), memories, part, bounds)
+            last = bool(part[-1] == sizes[-1])
+            yield Segment(index, Serving(steps, budgets, work, scheduler), memories, part, bounds, last)
 
     def fronts(self, ttft_ms: float, known: "dict[int, np.ndarray] | None" = None) -> list[LayoutFront]:
         """One front per worker within a TTFT target; ``known`` holds those of segments, by position."""
@@ -192,33 +200,43 @@ class Sweep:
 
 def run_sweep(
     sweep: Sweep,
-    planned: list[Segment],
+    planned: Iterable[Segment],
     ttft_ms: float,
-    on_segment: Callable[[int, np.ndarray], str],
+    on_segment: Callable[[Segment, np.ndarray], str],
 ) -> tuple[dict[int, np.ndarray], str]:
     """(front of every swept segment within a TTFT target by position, why the sweep ended early or "").
 
-    ``on_segment`` is told the position of each segment in the order of enumeration, and its front; what it returns
-    ends the sweep.
+    ``on_segment`` is told each segment in the order of enumeration, and its front; what it returns ends the sweep.
     """
     known: dict[int, np.ndarray] = {}
-    stopped = ""
+    waiting: deque[tuple[Segment, Future[tuple[np.ndarray, np.ndarray]]]] = deque()
 
     def run(segment: Segment) -> tuple[np.ndarray, np.ndarray]:
         return segment.sweep(), segment.front(ttft_ms)
 
+    def take(all_of_them: bool) -> str:
+        """Why to end; takes the segments that are done, or waits for all."""
+        while waiting and (all_of_them or waiting[0][1].done()):
+            segment, future = waiting[0]
+            counts, front = future.result()
+            waiting.popleft()
+            known[len(sweep.segments)] = front
+            sweep.tally.counts += counts
+            sweep.segments.append(segment)
+            stopped = on_segment(segment, front)
+            if stopped:
+                return stopped
+        return ""
+
     with ThreadPoolExecutor(sweep.problem.worker_threads) as pool:
-        futures = [pool.submit(run, segment) for segment in planned]
         try:
-            for segment, future in zip(planned, futures, strict=True):
-                counts, front = future.result()
-                at = len(sweep.segments)
-                sweep.tally.counts += counts
-                sweep.segments.append(segment)
-                known[at] = front
-                stopped = on_segment(at, front)
+            stopped = ""
+            for segment in planned:
+                waiting.append((segment, pool.submit(run, segment)))
+                stopped = take(all_of_them=False)
                 if stopped:
                     break
+            stopped = stopped or take(all_of_them=True)
         except KeyboardInterrupt:
             # What was found until now is an answer too, and said to be partial.
             stopped = "interrupt"
