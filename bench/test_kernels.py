@@ -282,14 +282,14 @@ def test_match_pools(benchmark: Any, size: int, engine: str) -> None:
     rows = round(size / each_row)
     prefill_rate, decode_rate = 3.0 * GPU_COUNTS**0.9, np.random.default_rng(2).uniform(0.5, 8.0, rows)
     decode_gpus = np.resize(GPU_COUNTS, rows)
-    allowed, cluster = np.ones((4, rows), bool), np.array([CLUSTER, REPLICA, REPLICA, REPLICA], np.int64)
+    allowed, cluster = np.ones((4, rows), bool), np.array([CLUSTER, REPLICA, REPLICA, REPLICA, 0], np.int64)
     prefill, decode = (prefill_rate, GPU_COUNTS), (decode_rate, decode_gpus)
     index, value = np.zeros((rows, 3), np.int64), np.zeros(rows)
 
     assert abs(count_pairs(GPU_COUNTS, decode_gpus, allowed, REPLICA) - size) < 0.2 * size
 
     def compiled() -> np.ndarray:
-        matching.match_pools(prefill, decode, allowed, cluster, index, value)
+        matching.match_pools(prefill, decode, allowed, cluster, np.inf, index, value)
         return value
 
     measure(benchmark, Job(compiled, lambda: match_numpy(prefill_rate, decode_rate, decode_gpus)), engine, size)

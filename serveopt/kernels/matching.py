@@ -2,14 +2,15 @@
 
 A replica of x prefill workers (rate p each, gp GPUs) and y decode workers (rate d, gd GPUs) serves
 
-    rate(x, y) = min(x p, y d)
-    cluster    = rate(x, y) floor(G / (x gp + y gd))
+    rate(x, y) = min(x p, y d, r)
+    cluster    = rate(x, y) floor(G / (x gp + y gd + g))
 
-over all (x, y) with x gp + y gd <= replica limit; ties go to the replica with fewer GPUs. Three arguments decide most
-pairs without a look at them:
+over all (x, y) with x gp + y gd + g <= replica limit, where g GPUs beside the pools let through r requests/s (encode
+workers; none: g = 0, r = inf); ties go to the replica with fewer GPUs. Three arguments decide most pairs:
 
-    need    where x p >= y d, x = ceil(y d / p) serves the same on no more GPUs; where x p < y d, y = ceil(x p / d)
-            does. So of the X Y pairs only X + Y can be best.
+    need    where x p is the least of the three, y = ceil(x p / d) serves the same on no more GPUs; where y d is,
+            x = ceil(y d / p) does; where r is, the fewest x and y that reach it do. So of the X Y pairs only X + Y
+            can be best.
     ratio   k replicas that serve s each need k s gp / p + k s gd / d <= G GPUs: no pair of two rows serves more than
             G / (gp / p + gd / d). Rows whose bound is below what was found are left out whole.
     rate    a prefill worker matters only through its rate: of the prefill rows that meet the TTFT target with the same
@@ -36,53 +37,53 @@ def is_better(value, gpus, best_value, best_gpus):
 
 
 @kernel
-def match_rows(sides, replicas, most, best):
+def match_rows(sides, most_rate, replicas, most, best):
     """(value, GPUs, x, y) of the best replica of two rows, or ``best`` where that is better; see match_pools.
 
-    ``sides`` are (rate, GPUs) of a prefill and of a decode worker; ``replicas`` float64[limit + 1]: how often a
-    replica of so many GPUs fits the cluster; ``most`` the most prefill and decode workers.
+    ``sides`` are (rate, GPUs) of a prefill and of a decode worker, ``most_rate`` what is let through; ``replicas``
+    float64[limit + 1]: how often a replica whose pools have so many GPUs fits the cluster; ``most`` the most prefill
+    and decode workers.
     """
     (prefill_rate, prefill_gpus), (decode_rate, decode_gpus) = sides
     value, gpus, best_x, best_y = best
     limit = replicas.size - 1
-    ratio = decode_rate / prefill_rate * (1.0 - SAME)
     for y in range(1, min((limit - prefill_gpus) // decode_gpus, most[1]) + 1):
-        needed = math.ceil(y * ratio)
+        needed = math.ceil(min(y * decode_rate, most_rate) / prefill_rate * (1.0 - SAME))
         if needed * prefill_gpus + y * decode_gpus > limit or needed > most[0]:
             break  # more decode workers need no fewer prefill workers
         x = max(int(needed), 1)
         used = x * prefill_gpus + y * decode_gpus
-        own = min(x * prefill_rate, y * decode_rate) * replicas[used]
+        own = min(min(x * prefill_rate, y * decode_rate), most_rate) * replicas[used]
         if is_better(own, used, value, gpus):
             value, gpus, best_x, best_y = own, used, x, y
-    ratio = prefill_rate / decode_rate * (1.0 - SAME)
     for x in range(1, min((limit - decode_gpus) // prefill_gpus, most[0]) + 1):
-        needed = math.ceil(x * ratio)
+        needed = math.ceil(min(x * prefill_rate, most_rate) / decode_rate * (1.0 - SAME))
         if x * prefill_gpus + needed * decode_gpus > limit or needed > most[1]:
             break
         y = max(int(needed), 1)
         used = x * prefill_gpus + y * decode_gpus
-        own = min(x * prefill_rate, y * decode_rate) * replicas[used]
+        own = min(min(x * prefill_rate, y * decode_rate), most_rate) * replicas[used]
         if is_better(own, used, value, gpus):
             value, gpus, best_x, best_y = own, used, x, y
     return value, gpus, best_x, best_y
 
 
 @kernel
-def match_pools(prefill, decode, allowed, cluster, best_index, best_value):
+def match_pools(prefill, decode, allowed, cluster, most_rate, best_index, best_value):
     """Pairs of rows that were looked at; fills the best prefill row and worker counts for each decode row.
 
     ``prefill`` and ``decode`` are (requests/s of a worker after rate-matching loss float64[n], GPUs of a worker
-    int64[n]); ``allowed`` bool[p, d]; ``cluster`` int64[4] total GPUs, GPUs per replica,
-    most prefill workers, most decode workers. ``best_index`` int64[d, 3] receives (prefill row, x, y), -1 when no
-    pair fits; ``best_value`` float64[d] requests/s of the whole cluster.
+    int64[n]); ``allowed`` bool[p, d]; ``cluster`` int64[5] total GPUs, GPUs per replica, most prefill workers, most
+    decode workers, GPUs of a replica beside both pools; ``most_rate`` requests/s that these let through.
+    ``best_index`` int64[d, 3] receives (prefill row, x, y), -1 when no pair fits; ``best_value`` float64[d] requests/s
+    of the whole cluster.
     """
     prefill_rate, prefill_gpus = prefill
     decode_rate, decode_gpus = decode
-    total, limit = cluster[0], cluster[1]
-    replicas = np.zeros(limit + 1)
+    total, limit = cluster[0], cluster[1] - cluster[4]
+    replicas = np.zeros(max(limit, 0) + 1)
     for gpus in range(1, limit + 1):
-        replicas[gpus] = total // gpus
+        replicas[gpus] = total // (gpus + cluster[4])
     looked = 0
     for d in range(decode_rate.size):
         best_index[d, 0] = -1
@@ -93,7 +94,7 @@ def match_pools(prefill, decode, allowed, cluster, best_index, best_value):
                 continue
             looked += 1
             sides = ((prefill_rate[p], prefill_gpus[p]), (decode_rate[d], decode_gpus[d]))
-            found = match_rows(sides, replicas, (cluster[2], cluster[3]), best)
+            found = match_rows(sides, most_rate, replicas, (cluster[2], cluster[3]), best)
             if found[0] != best[0] or found[1] != best[1]:
                 best = found
                 best_index[d, 0], best_index[d, 1], best_index[d, 2] = p, found[2], found[3]

@@ -2,12 +2,14 @@
 
 An encode worker splits the vision encoder over tp GPUs and takes ``batch`` requests at once:
 
-    rate_e = batch / latency * 0.9          requests/s
-    e      = ceil(k rate / rate_e)          encode workers that k replicas of a row need
+    rate_e  = batch / latency * 0.9          requests/s
+    replica = min(rate, e rate_e)            of e encode workers and pools, or k aggregated workers, that serve rate
 
-Every k and every kind of encode worker (tp, batch) is tried on every row of both serving modes; what serves most on the
-whole cluster stays, of equals the smallest replica. TTFT grows by the encoder's latency: as it is beside aggregated
-workers, times the queue of a prefill pool beside those. Source: specs/search_model.md section 6, "EPD".
+Every e and every kind of encode worker (tp, batch) is tried on every row of both serving modes; what serves most on the
+whole cluster stays, of equals the smallest replica. A replica serves what its slowest part lets through, so a row that
+another one beats without encode workers is beaten with them too: fronts are enough, and the choice is exact. TTFT grows
+by the encoder's latency: as it is beside aggregated workers, times the queue of a prefill pool beside those. Source:
+specs/search_model.md section 6, "EPD", which takes e = ceil(rate / rate_e) only.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -33,8 +35,8 @@ from serveopt.solver.worker import Worker
 if TYPE_CHECKING:
     import polars as pl
 
-MOST_REPLICAS = 32  # of a row that share encode workers
 SAME = 1e-12  # relative difference below which rates are equal
+CELLS = 500_000  # numbers of workers times rows that are compared at once
 LEAST_TTFT_MS = 1e-3  # what is left where the encoder alone takes longer than the target
 WIDTHS = ("num_heads", "hidden_size", "intermediate_size")  # of an encoder that is split
 
@@ -132,47 +134,55 @@ def leave_room(problem: Problem, workers: list[Worker], encoder: Encoder | None)
 
 def matches_beside(
     problem: Problem, prefill: Pool, decode: Pool, equal_tp: bool, encoder: Encoder
-) -> Iterator[Matches]:
-    """Pools that leave room for 1, 2, ... encode workers, until these serve whatever fits beside them."""
+) -> Iterator[tuple[int, Matches]]:
+    """(encode workers, best pools beside them) for 1, 2, ... encode workers, until these let everything through."""
     limit = problem.replica_limit
+    bound = most_served(limit, prefill, decode)
     for count in range(1, problem.max_encoder_workers + 1):
-        rest = limit - count * encoder.tp
-        if rest < 2:
+        if limit - count * encoder.tp < 2:
             break
-        found = match(replace(problem, total_gpus=rest), prefill, decode, equal_tp)
-        yield found
-        if found.decode.index.size == 0:
+        found = match(problem, prefill, decode, equal_tp, (count * encoder.tp, count * encoder.rate_rps))
+        yield count, found
+        if found.decode.index.size == 0 or count * encoder.rate_rps >= bound:
             break
-        x, y, row = found.prefill_workers, found.decode_workers, found.prefill_row
-        supply, demand = found.prefill.rate_rps[row] * x * PREFILL_LOSS, found.decode.rate_rps * y * DECODE_LOSS
-        gpus = found.prefill.gpus[row] * x + found.decode.gpus * y
-        if (np.minimum(supply, demand) * (rest // gpus)).max() <= count * encoder.rate_rps:
-            break
+
+
+def most_served(gpus: int, prefill: Pool, decode: Pool) -> float:
+    """Requests/s that no two pools on so many GPUs exceed (kernels/matching.py, "ratio")."""
+    if prefill.index.size == 0 or decode.index.size == 0:
+        return 0.0
+    least = (prefill.gpus / (prefill.rate_rps * PREFILL_LOSS)).min() + (
+        decode.gpus / (decode.rate_rps * DECODE_LOSS)
+    ).min()
+    return float(gpus / least)
 
 
 def try_kinds(
     problem: Problem,
     encoders: Iterable[Encoder | None],
-    mode: str,
-    search: "Callable[[Encoder | None], pl.DataFrame]",
+    search: "Callable[[Encoder | None], tuple[pl.DataFrame, float]]",
 ) -> "pl.DataFrame":
-    """The rows that ``search`` finds for every kind of encode worker, with the best number of them."""
+    """All rows that ``search`` finds beside every kind of encode worker.
+
+    It returns (rows, requests/s that no replica exceeds): a kind of which one worker lets so much through makes later
+    and wider ones useless.
+    """
     frames: list[pl.DataFrame] = []
     enough: Encoder | None = None
     for encoder in encoders:
         if enough is not None and encoder is not None and is_later(encoder, enough):
             continue
-        frame = search(encoder)
-        if frame.is_empty() or encoder is None:
-            frames.append(frame)
-            continue
-        frames.append(add_encoders(problem, frame, encoder, mode))
-        if enough is None and serves_alone(problem, frame, encoder):
+        frame, most_rps = search(encoder)
+        frames.append(frame)
+        if encoder is not None and enough is None and not frame.is_empty() and most_rps <= encoder.rate_rps:
             enough = encoder
-    rows = stack(frames)
-    if mode == "agg" or not problem.enable_epd or rows.is_empty():
+    return stack(frames)
+
+
+def best_of_decode_rows(problem: Problem, rows: "pl.DataFrame") -> "pl.DataFrame":
+    """Of a decode row only throughput matters, whichever pools and encode workers feed it."""
+    if not problem.enable_epd or rows.is_empty():
         return rows
-    # Of a decode row only throughput matters, whichever pools and encode workers feed it.
     return order_rows(rows).unique(["decode_parallel", "decode_batch"], keep="first", maintain_order=True)
 
 
@@ -181,53 +191,83 @@ def is_later(encoder: Encoder, other: Encoder) -> bool:
     return encoder.tp >= other.tp and encoder.latency_ms >= other.latency_ms
 
 
-def serves_alone(problem: Problem, frame: "pl.DataFrame", encoder: Encoder) -> bool:
-    """True if one encode worker is enough for as many replicas of any row as fit."""
+def most_replicated(problem: Problem, frame: "pl.DataFrame", encoder: Encoder | None) -> float:
+    """Requests/s of as many workers of any aggregated row as a replica holds."""
+    if frame.is_empty():
+        return 0.0
     n_gpus, rate = frame["n_gpus"].to_numpy(), frame["request_rate_rps"].to_numpy()
-    most = np.minimum((problem.replica_limit - encoder.tp) // n_gpus, MOST_REPLICAS)
-    return bool((most * rate).max() <= encoder.rate_rps)
+    return float(((problem.replica_limit - (encoder.tp if encoder else 0)) // n_gpus * rate).max())
 
 
 def choose(
     problem: Problem, n_gpus: np.ndarray, rate_rps: np.ndarray, encoder: Encoder
-) -> tuple[np.ndarray, np.ndarray]:
-    """(replicas k int64[n], encode workers e int64[n]) of every row; k is 0 where nothing fits."""
-    k = np.arange(1, MOST_REPLICAS + 1)
-    rate = k * rate_rps[:, None]
-    e = np.maximum(np.ceil(rate / encoder.rate_rps * (1.0 - SAME)), 1.0).astype(np.int64)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(workers k int64[n], encode workers e int64[n], requests/s float64[n]) of every row; k is 0 where nothing fits.
+
+    Best is either the fewest encode workers for k workers, or the fewest workers for e encode workers.
+    """
+    most = max(1, problem.replica_limit // int(n_gpus.min()))
+    rows = max(1, CELLS // (most + problem.max_encoder_workers))
+    parts = [
+        choose_some(problem, n_gpus[start : start + rows], rate_rps[start : start + rows], encoder, most)
+        for start in range(0, n_gpus.size, rows)
+    ]
+    k, e, rate = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return k, e, rate
+
+
+def choose_some(
+    problem: Problem, n_gpus: np.ndarray, rate_rps: np.ndarray, encoder: Encoder, most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As ``choose``, with up to ``most`` workers, in one table."""
+    ratio = rate_rps[:, None] / encoder.rate_rps
+    workers, encoding = np.arange(1, most + 1), np.arange(1, problem.max_encoder_workers + 1)
+    enough = np.minimum(np.ceil(workers * ratio * (1.0 - SAME)), problem.max_encoder_workers)
+    fewest = np.minimum(np.ceil(encoding / ratio * (1.0 - SAME)), most)
+    k = np.hstack([np.broadcast_to(workers, enough.shape), fewest]).astype(np.int64)
+    e = np.hstack([enough, np.broadcast_to(encoding, fewest.shape)]).astype(np.int64)
+    rate = np.minimum(k * rate_rps[:, None], e * encoder.rate_rps)
     gpus = k * n_gpus[:, None] + e * encoder.tp
-    fits = (e <= problem.max_encoder_workers) & (gpus <= problem.replica_limit)
+    fits = gpus <= problem.replica_limit
     served = np.where(fits, rate * (problem.total_gpus // gpus), 0.0)
     equal = fits & (served >= served.max(axis=1, keepdims=True) * (1.0 - SAME))
     at = np.where(equal, gpus, np.iinfo(np.int64).max).argmin(axis=1)
     rows = np.arange(n_gpus.size)
-    return np.where(fits.any(axis=1), k[at], 0), e[rows, at]
+    return np.where(fits.any(axis=1), k[rows, at], 0), e[rows, at], rate[rows, at]
 
 
-def add_encoders(problem: Problem, frame: "pl.DataFrame", encoder: Encoder, mode: str) -> "pl.DataFrame":
-    """The rows that encode workers of one kind can serve: k of each make a replica with e encode workers."""
+def encoder_columns(encoder: Encoder, count: "pl.Series | int") -> "list[pl.Series | pl.Expr]":
+    """The columns of ``count`` encode workers beside a row."""
     import polars as pl
 
-    n_gpus, rate = frame["n_gpus"].to_numpy(), frame["request_rate_rps"].to_numpy()
-    k, e = choose(problem, n_gpus, rate, encoder)
-    kept = np.flatnonzero(k)
-    if kept.size == 0:
-        return pl.DataFrame()
-    frame, k, e, n_gpus = frame[kept], k[kept], e[kept], n_gpus[kept]
-    tokens_s, tpot, ttft = (frame[name].to_numpy() for name in ("tokens_s", "tpot_ms", "ttft_ms"))
-    delay = encoder.latency_ms if mode == "agg" else 0.0  # Encoder.delay has added that of a pool
-    metrics = cluster_columns(problem, tokens_s * k, n_gpus * k + e * encoder.tp, tpot, ttft + delay)
-    counted = ("prefill_workers", "decode_workers") if mode == "disagg" else ()
-    times = pl.Series(k)
-    served = frame.with_columns(
-        *(pl.Series(name, values) for name, values in metrics.items()),
-        *((pl.col(name) * times).alias(name) for name in ("request_rate_rps", "concurrency", *counted)),
-        pl.max_horizontal("memory_gib", pl.lit(encoder.memory_gib)).alias("memory_gib"),
-        pl.Series("encoder_workers", e),
+    return [
+        pl.lit(count).alias("encoder_workers") if isinstance(count, int) else count.alias("encoder_workers"),
         pl.lit(encoder.tp).alias("encoder_tp"),
         pl.lit(encoder.batch).alias("encoder_batch"),
         pl.lit(encoder.memory_gib).alias("encoder_memory_gib"),
+        pl.max_horizontal("memory_gib", pl.lit(encoder.memory_gib)).alias("memory_gib"),
+    ]
+
+
+def add_encoders(problem: Problem, frame: "pl.DataFrame", encoder: Encoder) -> "pl.DataFrame":
+    """The aggregated rows with their best numbers of workers and of encode workers of one kind."""
+    import polars as pl
+
+    if frame.is_empty():
+        return frame
+    n_gpus, rate = frame["n_gpus"].to_numpy(), frame["request_rate_rps"].to_numpy()
+    k, e, served = choose(problem, n_gpus, rate, encoder)
+    kept = np.flatnonzero(k)
+    if kept.size == 0:
+        return pl.DataFrame()
+    frame, k, e, n_gpus, share = frame[kept], k[kept], e[kept], n_gpus[kept], served[kept] / rate[kept]
+    tokens_s, tpot, ttft = (frame[name].to_numpy() for name in ("tokens_s", "tpot_ms", "ttft_ms"))
+    delayed = ttft + encoder.latency_ms
+    metrics = cluster_columns(problem, tokens_s * share, n_gpus * k + e * encoder.tp, tpot, delayed)
+    return frame.with_columns(
+        *(pl.Series(name, values) for name, values in metrics.items()),
+        pl.Series("request_rate_rps", served[kept]),
+        (pl.col("concurrency") * pl.Series(k)).alias("concurrency"),
+        pl.Series("agg_workers", k),
+        *encoder_columns(encoder, pl.Series(e)),
     )
-    if mode == "agg":
-        return served.with_columns(times.alias("agg_workers"))
-    return served.with_columns(pl.format("{}P{}D", "prefill_workers", "decode_workers").alias("xpyd"))

@@ -55,7 +55,10 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """For every decode row the best prefill row, x and y; rows without any pair are left out."""
+    """For every decode row the best prefill row, x and y; rows without any pair are left out.
+
+    Each replica has ``beside_gpus`` GPUs beside both pools, which let through ``most_rps`` requests/s.
+    """
 
     prefill: Pool
     decode: Pool
@@ -63,6 +66,8 @@ class Matches:
     prefill_workers: np.ndarray
     decode_workers: np.ndarray
     decided: int
+    beside_gpus: int = 0
+    most_rps: float = np.inf
 
 
 def fitting(memory: Memory, sizes: np.ndarray, tokens_each: int, counts: np.ndarray) -> np.ndarray:
@@ -185,28 +190,34 @@ def note_nearest(problem: Problem, prefill: Pool, decode: Pool, equal_tp: bool, 
         tally.add(Tally(nearest=own))
 
 
-def match(problem: Problem, prefill: Pool, decode: Pool, equal_tp: bool) -> Matches:
-    """The best xPyD for every decode row, over all that fit the cluster and the replica limit."""
+def match(
+    problem: Problem, prefill: Pool, decode: Pool, equal_tp: bool, beside: tuple[int, float] = (0, np.inf)
+) -> Matches:
+    """The best xPyD for every decode row, over all that fit the cluster and the replica limit.
+
+    ``beside`` are GPUs of every replica that belong to neither pool, and the requests/s that they let through.
+    """
     allowed = np.ones((prefill.index.size, decode.index.size), bool)
     if equal_tp:
         allowed = prefill.tp[:, None] == decode.tp[None, :]
     limit = problem.replica_limit
     best = np.zeros((decode.index.size, 3), np.int64)
     value = np.zeros(decode.index.size)
-    cluster = np.array([problem.total_gpus, limit, limit, limit], np.int64)
+    cluster = np.array([problem.total_gpus, limit, limit, limit, beside[0]], np.int64)
     prefill_rate, decode_rate = prefill.rate_rps * PREFILL_LOSS, decode.rate_rps * DECODE_LOSS
-    starts = range(0, decode.index.size, MATCHED_ROWS)
 
     def run(start: int) -> None:
         part = slice(start, start + MATCHED_ROWS)
         sides = ((prefill_rate, prefill.gpus), (decode_rate[part], decode.gpus[part]))
-        match_pools(*sides, np.ascontiguousarray(allowed[:, part]), cluster, best[part], value[part])
+        match_pools(
+            *sides, np.ascontiguousarray(allowed[:, part]), cluster, float(beside[1]), best[part], value[part]
+        )  # fmt: skip
 
     with ThreadPoolExecutor(problem.worker_threads) as pool:
-        list(pool.map(run, starts))
+        list(pool.map(run, range(0, decode.index.size, MATCHED_ROWS)))
     rows = np.flatnonzero(best[:, 0] >= 0)
-    decided = count_pairs(prefill.gpus, decode.gpus, allowed, limit)
-    return Matches(prefill, decode.take(rows), best[rows, 0], best[rows, 1], best[rows, 2], decided)
+    decided = count_pairs(prefill.gpus, decode.gpus, allowed, limit - beside[0])
+    return Matches(prefill, decode.take(rows), best[rows, 0], best[rows, 1], best[rows, 2], decided, *beside)
 
 
 def count_pairs(prefill_gpus: np.ndarray, decode_gpus: np.ndarray, allowed: np.ndarray, limit: int) -> int:

@@ -132,7 +132,8 @@ def disagg_frame(problem: Problem, shape: Shape, matches: Matches, losses: tuple
     x, y, row = matches.prefill_workers, matches.decode_workers, matches.prefill_row
     every = np.arange(decode.index.size)
     rate = np.minimum(prefill.rate_rps[row] * x * losses[0], decode.rate_rps * y * losses[1])
-    n_gpus = x * prefill.gpus[row] + y * decode.gpus
+    rate = np.minimum(rate, matches.most_rps)
+    n_gpus = x * prefill.gpus[row] + y * decode.gpus + matches.beside_gpus
     first, second = pool_columns(prefill, row, shape, "prefill"), pool_columns(decode, every, shape, "decode")
     ttft = prefill.latency_ms[row] * PREFILL_QUEUE
     groups = [worker.layout.attn_dp * worker.layout.pp for worker in decode.workers]

@@ -12,7 +12,19 @@ import numpy as np
 
 from serveopt.errors import ConfigError, MissingTable
 from serveopt.kernels.records import Reason
-from serveopt.solver.encoders import Encoder, leave_room, matches_beside, plan_encoders, tightened, try_kinds
+from serveopt.solver.encoders import (
+    Encoder,
+    add_encoders,
+    best_of_decode_rows,
+    encoder_columns,
+    leave_room,
+    matches_beside,
+    most_replicated,
+    most_served,
+    plan_encoders,
+    tightened,
+    try_kinds,
+)
 from serveopt.solver.engine import Engine, check_context, check_speculation, open_engine
 from serveopt.solver.layout import Layout
 from serveopt.solver.limits import check_exchange
@@ -192,13 +204,15 @@ def extend(search: Search, problem: Problem) -> None:
 def agg_rows(search: Search, problem: Problem) -> "pl.DataFrame":
     """The aggregated rows within the TTFT target, beside every kind of encode worker."""
 
-    def find(encoder: Encoder | None) -> "pl.DataFrame":
+    def find(encoder: Encoder | None) -> "tuple[pl.DataFrame, float]":
         asked, _ = tightened(problem, encoder)
         known = search.known if asked.ttft_ms == search.known_ms else None
         fronts = search.sweep.fronts(asked.ttft_ms, known)
-        return agg_frame(problem, search.shape, list(beside(problem, fronts, encoder)))
+        frame = agg_frame(problem, search.shape, list(beside(problem, fronts, encoder)))
+        most_rps = most_replicated(problem, frame, encoder)
+        return add_encoders(problem, frame, encoder) if encoder else frame, most_rps
 
-    return try_kinds(problem, search.encoders, "agg", find)
+    return try_kinds(problem, search.encoders, find)
 
 
 def name_variant(search: Search, frame: "pl.DataFrame") -> "pl.DataFrame":
@@ -234,27 +248,31 @@ def pool_rows(search: Search, problem: Problem, tally: Tally) -> "tuple[pl.DataF
     pools, decided = search.pools, 0
     tally.counts[Reason.TPOT] += int((pools.decode.latency_ms > problem.tpot_ms).sum())
 
-    def pair(encoder: Encoder | None) -> "pl.DataFrame":
+    def pair(encoder: Encoder | None) -> "tuple[pl.DataFrame, float]":
         nonlocal decided
         delayed = encoder.delay(pools.prefill) if encoder else pools.prefill
-        found = list(pair_pools(problem, (delayed, pools.decode), pools.equal_tp, encoder, tally))
-        decided += sum(matches.decided for matches in found)
-        frames = [disagg_frame(problem, search.shape, part, (PREFILL_LOSS, DECODE_LOSS)) for part in found]
-        return stack(frames)
+        fastest = fastest_prefill(problem, delayed, tally)
+        frames = []
+        for count, found in pair_pools(problem, (delayed, fastest, pools.decode), pools.equal_tp, encoder):
+            decided += found.decided
+            frame = disagg_frame(problem, search.shape, found, (PREFILL_LOSS, DECODE_LOSS))
+            if encoder and not frame.is_empty():
+                frame = frame.with_columns(encoder_columns(encoder, count))
+            frames.append(frame)
+        return stack(frames), most_served(problem.replica_limit, fastest, pools.decode)
 
-    return try_kinds(problem, search.encoders, "disagg", pair), decided
+    return best_of_decode_rows(problem, try_kinds(problem, search.encoders, pair)), decided
 
 
 def pair_pools(
-    problem: Problem, pools: tuple[Pool, Pool], equal_tp: bool, encoder: Encoder | None, tally: Tally
-) -> Iterator[Matches]:
-    """What is matched, all of it; several times where encode workers of one kind need room beside the pools."""
-    prefill, decode = pools
-    fastest = fastest_prefill(problem, prefill, tally)
+    problem: Problem, pools: tuple[Pool, Pool, Pool], equal_tp: bool, encoder: Encoder | None
+) -> Iterator[tuple[int, Matches]]:
+    """(encode workers of a replica, what is matched); ``pools`` are all prefill rows, the fastest, and decode rows."""
+    prefill, fastest, decode = pools
     if problem.space == "reference":
-        yield match_reference(problem, prefill, decode, equal_tp)
+        yield 0, match_reference(problem, prefill, decode, equal_tp)
     elif encoder is None:
-        yield match(problem, fastest, decode, equal_tp)
+        yield 0, match(problem, fastest, decode, equal_tp)
     else:
         yield from matches_beside(problem, fastest, decode, equal_tp, encoder)
 

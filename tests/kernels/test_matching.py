@@ -19,37 +19,48 @@ CLUSTER = st.tuples(st.integers(1, 16), st.integers(1, 16), st.integers(1, 9), s
 
 
 def run_match(
-    prefill: list[tuple[float, int]], decode: list[tuple[float, int]], allowed: np.ndarray, cluster: tuple[int, ...]
+    prefill: list[tuple[float, int]],
+    decode: list[tuple[float, int]],
+    allowed: np.ndarray,
+    cluster: tuple[int, ...],
+    beside: tuple[int, float] = (0, np.inf),
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """(prefill row, x, y per decode row; cluster rates; pairs of rows looked at)."""
     index, value = np.zeros((len(decode), 3), np.int64), np.zeros(len(decode))
     sides = [
         (np.array([row[0] for row in rows]), np.array([row[1] for row in rows], np.int64)) for rows in (prefill, decode)
     ]
-    looked = match_pools(*sides, allowed, np.array(cluster, np.int64), index, value)
+    looked = match_pools(*sides, allowed, np.array([*cluster, beside[0]], np.int64), beside[1], index, value)
     return index, value, int(looked)
 
 
-@given(ROWS, ROWS, CLUSTER, st.data())
+BESIDE = st.one_of(st.just((0, np.inf)), st.tuples(st.integers(0, 6), st.one_of(RATE, st.floats(0.1, 60))))
+
+
+@given(ROWS, ROWS, CLUSTER, BESIDE, st.data())
 @BOUNDED
 def test_equals_brute_force(
-    prefill: list, decode: list, cluster: tuple[int, int, int, int], data: st.DataObject
+    prefill: list,
+    decode: list,
+    cluster: tuple[int, int, int, int],
+    beside: tuple[int, float],
+    data: st.DataObject,
 ) -> None:
-    """The best cluster rate and the fewest GPUs that reach it."""
+    """The best cluster rate and the fewest GPUs that reach it, with and without a third part of the replica."""
     flags = data.draw(st.lists(st.booleans(), min_size=len(prefill) * len(decode), max_size=len(prefill) * len(decode)))
     allowed = np.array(flags).reshape(len(prefill), len(decode))
-    index, value, looked = run_match(prefill, decode, allowed, cluster)
+    index, value, looked = run_match(prefill, decode, allowed, cluster, beside)
     for d, row in enumerate(decode):
         usable = [prefill[p] for p in np.flatnonzero(allowed[:, d])]
-        best, gpus, _ = oracle.match_pools(usable, row, cluster)
+        best, gpus, _ = oracle.match_pools(usable, row, cluster, beside)
         assert value[d] == pytest.approx(best, rel=1e-11)
         p, x, y = index[d].tolist()
         if best == 0:
             assert p == -1
             continue
         assert allowed[p, d]
-        assert x * prefill[p][1] + y * row[1] == gpus
-        assert min(x * prefill[p][0], y * row[0]) * (cluster[0] // gpus) == value[d]
+        assert x * prefill[p][1] + y * row[1] + beside[0] == gpus
+        assert min(x * prefill[p][0], y * row[0], beside[1]) * (cluster[0] // gpus) == value[d]
     assert looked <= allowed.sum()
 
 

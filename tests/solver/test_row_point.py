@@ -76,7 +76,8 @@ def test_encode_workers_are_added(name: str, mode: str) -> None:
         others, whole = estimate(point_of(problem, row, mode)), estimate_row(problem, row, mode)
         copies = row.get("agg_workers", 1)
         assert others.tpot_ms == pytest.approx(row["tpot_ms"], rel=1e-6)
-        assert others.tokens_s_gpu * others.n_gpus * copies == pytest.approx(row["tokens_s"], rel=1e-6)
+        # Encode workers may let less through.
+        assert others.tokens_s_gpu * others.n_gpus * copies >= row["tokens_s"] * (1 - 1e-6)
         assert others.n_gpus * copies + row["encoder_workers"] * row["encoder_tp"] == row["n_gpus"]
         assert whole.ops[0]["phase"] == "encode"
         assert 0.0 < whole.ops[0]["latency_ms"] == pytest.approx(whole.ttft_ms - others.ttft_ms)

@@ -31,7 +31,7 @@ SWEPT = Problem(model="Qwen/Qwen3-32B-FP8", system="h200_sxm", total_gpus=32, se
 PLANNED = Problem(model="Qwen/Qwen3-32B-FP8", system="h200_sxm", total_gpus=32)
 LAYOUTS = tuple(Layout(tp=tp, pp=pp) for tp in (1, 2, 4, 8) for pp in (1, 2, 4, 8))
 PLANNED_BATCH = 256
-CLUSTER = np.array([128, 128, 128, 128], np.int64)  # GPUs, GPUs of a replica, most prefill and decode workers
+CLUSTER = np.array([128, 128, 128, 128, 0], np.int64)  # see match_pools
 DECODE_ROWS = 20_000
 WORKER_GPUS = np.array([1, 2, 4, 8, 16, 32, 64], np.int64)
 
@@ -82,7 +82,7 @@ def measure_matching(threads: int, repeat: int, rows: int = DECODE_ROWS) -> list
     results = [(np.zeros((rows, 3), np.int64), np.zeros(rows)) for _ in range(threads)]
 
     def decide(thread: int) -> None:
-        match_pools(prefill, decode[thread], allowed, CLUSTER, *results[thread])
+        match_pools(prefill, decode[thread], allowed, CLUSTER, np.inf, *results[thread])
 
     limit = int(CLUSTER[1])
     decided = sum(count_pairs(WORKER_GPUS, gpus, allowed, limit) for _, gpus in decode)
