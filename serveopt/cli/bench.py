@@ -26,7 +26,7 @@ INTERRUPTED_EXIT = 130
 OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "only": (str, "", "Comma list of parts: startup, searches, compile, kernels, stages."),
     "problem": (str, "", "Comma list of the standard problems to search: q32, q235, dsv3, gptoss, kimi."),
-    "repeat": (int, 3, "How often everything is measured; the best is kept. Compilation is measured once."),
+    "repeat": (int, 2, "How often everything is measured; the best is kept. Compilation is measured once."),
     "format": (str, FORMATS[0], "Form of the output: table or json."),
     "save": (Path | None, None, "File for this run, to compare later ones with."),
     "compare": (Path | None, None, "File of an earlier run; exit code 1 where that was better."),
