@@ -32,6 +32,7 @@ from numba.core.serialize import dumps
 
 config: Any = numba.config  # its settings are made at run time
 CHECKSUM_BYTES = hashlib.sha256().digest_size
+PART = ".tmp"
 COMPILED: list[str] = []  # kernels that were not found on disk by this process
 
 
@@ -110,7 +111,7 @@ class KernelCache(NullCache):
             return  # it holds addresses of this process
         payload = dumps(data._reduce())
         path = self.path(sig, data.codegen)
-        part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+        part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}")
         with contextlib.suppress(OSError):
             part.write_bytes(hashlib.sha256(payload).digest() + payload)
             os.replace(part, path)
@@ -124,7 +125,20 @@ def must_compile() -> bool:
     if config.DISABLE_JIT:
         return False
     directory = cache_directory()
-    return bool(COMPILED) or directory is None or not any(directory.iterdir())
+    return bool(COMPILED) or directory is None or not any(is_kernel(name) for name in listed(directory))
+
+
+def is_kernel(name: str) -> bool:
+    """True for the name of a whole file; a killed process may leave parts."""
+    return not name.endswith(PART)
+
+
+def listed(directory: Path) -> list[str]:
+    """The names in a directory, none where it has gone."""
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
 
 
 def kernel(function: Callable[..., Any]) -> Any:

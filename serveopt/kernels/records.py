@@ -121,6 +121,7 @@ class Budgets(NamedTuple):
     new_tokens: I64  # int64[m]: tokens of the budget less those that the prefix cache answers
     stop: I64  # int64[m]: end of the stretch of budgets with equally many prompts
     gaps: I64  # int64[m]: how often new_tokens did not grow by exactly one until here
+    held: I64  # int64[m]: most tokens of a step up to this budget, less those of requests that all decode
 
 
 class Serving(NamedTuple):

@@ -40,9 +40,9 @@ def count_possible(budgets, batch):
 
 @kernel
 def judge(memory, budgets, batch, i):
-    """PRICED, MEMORY or KV_CACHE for ``batch`` requests under budget ``i``."""
-    decoding = 0 if batch == 1 else batch - budgets.prompts[i]
-    return check_memory(memory, budgets.ctx_tokens[i] + decoding * memory.drafts, float(batch))
+    """PRICED, MEMORY or KV_CACHE for ``batch`` requests under budget ``i``, in the largest step that it allows."""
+    tokens = float(budgets.ctx_tokens[i]) if batch == 1 else budgets.held[i] + batch * memory.drafts
+    return check_memory(memory, tokens, float(batch))
 
 
 @kernel

@@ -74,26 +74,34 @@ class BudgetGrid:
         return self.plain._replace(attention_ms=attention)
 
 
-def grid_budgets(cost_model: str, shape: Shape, ctx_tokens: np.ndarray) -> BudgetGrid:
-    """The budgets int64[m], increasing, for requests of one shape."""
+def grid_budgets(cost_model: str, shape: Shape, ctx_tokens: np.ndarray, drafts: int) -> BudgetGrid:
+    """The budgets int64[m], increasing, for requests of one shape that bring ``drafts`` tokens into a decode step."""
     touched, whole = -(-ctx_tokens // shape.isl), ctx_tokens // shape.isl
     chunks = (-(-shape.isl // ctx_tokens)).astype(np.float64)
     measured = cost_model == "measured"
     cached = shape.prefix * ctx_tokens // shape.isl if measured else shape.prefix * whole
     prompts = step_prompts(cost_model, shape.isl, ctx_tokens)
-    plain = make_budgets(ctx_tokens, prompts, chunks, np.zeros(ctx_tokens.size), cached)
+    plain = make_budgets(ctx_tokens, prompts, chunks, np.zeros(ctx_tokens.size), cached, drafts)
     return BudgetGrid(shape, measured, plain, whole, touched)
 
 
 def price_budgets(worker: Worker, shape: Shape, ctx_tokens: np.ndarray) -> Budgets:
     """The budgets int64[m] on one worker."""
-    return grid_budgets(worker.engine.cost_model, shape, ctx_tokens).price(worker)
+    return grid_budgets(worker.engine.cost_model, shape, ctx_tokens, worker.drafts).price(worker)
 
 
 def make_budgets(
-    ctx_tokens: np.ndarray, prompts: np.ndarray, chunks: np.ndarray, attention_ms: np.ndarray, cached: np.ndarray
+    ctx_tokens: np.ndarray,
+    prompts: np.ndarray,
+    chunks: np.ndarray,
+    attention_ms: np.ndarray,
+    cached: np.ndarray,
+    drafts: int = 1,
 ) -> Budgets:
     """The budgets, with the stretches that the kernels price at once; ``cached`` int64[m] tokens of each budget.
+
+    A budget allows every smaller step too. With drafts the largest step may be one of those: a prompt less in it is
+    ``drafts`` decoding tokens more.
 
     >>> tokens = np.arange(1, 5)
     >>> make_budgets(tokens, tokens // 3, np.ones(4), np.ones(4), 0 * tokens).stop.tolist()
@@ -110,4 +118,5 @@ def make_budgets(
         new_tokens=new_tokens,
         stop=np.repeat(ends, np.diff(ends, prepend=0)),
         gaps=np.cumsum(np.diff(new_tokens, prepend=new_tokens[:1] - 1) != 1),
+        held=np.maximum.accumulate(ctx_tokens - prompts * drafts),
     )

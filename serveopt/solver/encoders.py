@@ -83,11 +83,15 @@ def plan_encoders(problem: Problem, query: EngineQuery) -> list[Encoder | None]:
             misses.append(error)
     if misses and not found:
         raise misses[0]
-    in_time = [encoder for encoder in found if encoder.latency_ms < problem.ttft_ms]
-    # Where none is fast enough the fastest says what to relax.
-    worthy = in_time or sorted(found, key=lambda encoder: encoder.latency_ms)[:1]
-    kept = [encoder for encoder in worthy if not any(other.beats(encoder) for other in worthy)]
+    kept = [encoder for encoder in found if not any(other.beats(encoder) for other in found)]
     return [*sorted(kept, key=lambda encoder: (encoder.tp, encoder.latency_ms))]
+
+
+def in_time(problem: Problem, encoders: list[Encoder | None]) -> list[Encoder | None]:
+    """The kinds that leave time within the TTFT target; where none does the fastest says what to relax."""
+    kinds = [encoder for encoder in encoders if encoder is not None]
+    fast = [encoder for encoder in kinds if encoder.latency_ms < problem.ttft_ms]
+    return [*(fast or sorted(kinds, key=lambda encoder: encoder.latency_ms)[:1])] or encoders
 
 
 def encoder_degrees(problem: Problem, engine: Engine) -> list[int]:

@@ -18,7 +18,7 @@ from serveopt.solver.footprint import most_sequences
 from serveopt.solver.pools import DECODE_LOSS, DECODE_SLOWDOWN, PREFILL_LOSS, PREFILL_QUEUE, PREFILL_SLOWDOWN
 from serveopt.solver.problem import Problem
 from serveopt.solver.shape import Shape
-from serveopt.solver.space import REFERENCE_DECODE_BATCHES, batches, prefill_batches
+from serveopt.solver.space import batches, prefill_batches
 from serveopt.solver.sweep import Tally, dominating
 from serveopt.solver.worker import Worker
 
@@ -125,7 +125,7 @@ def price_decode(problem: Problem, shape: Shape, workers: list[Worker], tally: T
     planned = []
     for index, worker in enumerate(workers):
         memory = worker.memory("decode", shape)
-        sizes = fitting(memory, batches(problem, worker, memory, REFERENCE_DECODE_BATCHES), worker.drafts, tally.counts)
+        sizes = fitting(memory, batches(problem, worker, memory, "decode"), worker.drafts, tally.counts)
         if most_sequences(memory) == 0:
             tally.counts[check_memory(memory, 1.0, 1.0)] += 1
         sizes = undominated(workers, index, sizes, ("decode", shape, worker.drafts), tally)

@@ -27,44 +27,66 @@ class Opened:
         return f"{self.problem.backend} ({self.variant.label})" if self.variant.label else self.problem.backend
 
 
-def open_engines(problem: Problem) -> tuple[list[Opened], dict[str, ServeoptError]]:
-    """(engines, error by backend that has none); what is wrong under every backend is raised."""
+def open_engines(problem: Problem) -> tuple[list[Opened], dict[str, ServeoptError], list[str]]:
+    """(engines, error by backend that has none, notes); what is wrong under every backend is raised."""
     opened: list[Opened] = []
     errors: dict[str, ServeoptError] = {}
+    notes: list[str] = []
     check_decode_system(problem)
     for backend in BACKENDS if problem.backend == "auto" else (problem.backend,):
         try:
-            opened += open_variants(replace(problem, backend=backend))
+            found, left_out = open_variants(replace(problem, backend=backend))
+            opened += found
+            notes += left_out
         except (MissingTable, ConfigError) as error:
             errors[backend] = skippable(problem, error)
     if not opened and len({error.message for error in errors.values()}) == 1:
         raise next(iter(errors.values()))
-    return opened, errors
+    return opened, errors, notes
 
 
-def open_variants(problem: Problem) -> list[Opened]:
-    """The engines of one backend; variants that it cannot run or that were not measured are left out.
+def open_variants(problem: Problem) -> tuple[list[Opened], list[str]]:
+    """(engines of one backend, notes on variants that it cannot run, that were not measured or that change nothing).
 
     Raises the first error where none is left.
     """
     opened: list[Opened] = []
     misses: list[ServeoptError] = []
-    seen = set()
+    left_out: dict[str, list[str]] = {}
+    seen: dict[tuple[object, ...], str] = {}
     for variant in list_variants(problem):
         own = variant.apply(problem)
         try:
             engine = open_engine(query_of(own, own.system))
         except (MissingTable, ConfigError) as error:
             misses.append(error)
+            left_out.setdefault(error.message, []).append(variant.label)
             continue
-        # A backend may run two variants as the same one.
-        key = (engine.quant, engine.nextn, engine.query.eplb, engine.query.attention_backend, engine.query.moe_backend)
-        if key not in seen:
-            seen.add(key)
-            opened.append(Opened(own, variant, engine))
+        key = effect(engine)
+        if key in seen:
+            left_out.setdefault(f"is the same as {seen[key]}", []).append(variant.label)
+            continue
+        seen[key] = variant.label
+        opened.append(Opened(own, variant, engine))
     if misses and not opened:
         raise misses[0]
-    return opened
+    return opened, [f"{problem.backend}, not searched: {shorten(labels)}: {why}" for why, labels in left_out.items()]
+
+
+def effect(engine: Engine) -> tuple[object, ...]:
+    """What of the fields that vary changes a price: a backend may run two variants as the same one."""
+    quant, query = engine.quant, engine.query
+    experts = (quant.moe, query.eplb, query.moe_backend) if engine.model.is_moe else ()
+    return (quant.gemm, quant.kv, quant.fmha, engine.nextn, query.attention_backend, *experts)
+
+
+def shorten(labels: list[str]) -> str:
+    """Some labels, in a line.
+
+    >>> shorten(["kv fp8", "kv int8"]), shorten(["a", "b", "c", "d"])
+    ('kv fp8; kv int8', 'a; b; and 2 more')
+    """
+    return "; ".join(labels if len(labels) <= 3 else [*labels[:2], f"and {len(labels) - 2} more"])
 
 
 def check_decode_system(problem: Problem) -> None:

@@ -94,7 +94,8 @@ class Problem(Options):
         for name in self.vary:
             check_choice("vary", name, tuple(AXES))
         if len(set(self.vary)) < len(self.vary):
-            raise ConfigError("names an axis twice", field="vary")
+            twice = next(name for name in self.vary if self.vary.count(name) > 1)
+            raise ConfigError(f"names {twice} twice", field="vary")
         if "nextn" in self.vary and (isinstance(self.nextn, str) or self.nextn < 1):
             raise ConfigError(
                 f"{self.nextn!r} is not allowed; give the most drafts to try", field="nextn",

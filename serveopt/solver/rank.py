@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from serveopt.solver.problem import Problem
 
 GROUPS = {"agg": ["backend", "parallel"], "disagg": ["backend", "decode_parallel"]}
+SAME_ROW = ("tokens_s_gpu_cluster", "ttft_ms", "tpot_ms", "concurrency", "memory_gib")
 FRONT_COLUMNS = (
     "serving_mode", "tokens_s_user", "tokens_s_gpu_cluster", "tokens_s_gpu", "ttft_ms", "tpot_ms", "e2e_ms",
     "concurrency", "n_gpus", "replicas", "backend", "label",
@@ -31,8 +32,12 @@ def rank_rows(problem: "Problem", frame: "pl.DataFrame", serving_mode: str) -> "
     if frame.is_empty():
         return frame
     within = frame.filter(pl.col("tpot_ms") <= problem.tpot_ms)
+    ordered = order_rows(within)
+    if problem.vary:
+        # Variants may come to the same: a kernel that a backend lets one choose is not always another kernel.
+        ordered = ordered.unique([*GROUPS[serving_mode], *SAME_ROW], keep="first", maintain_order=True)
     groups = [*GROUPS[serving_mode], *(["variant"] if problem.vary else [])]
-    best = order_rows(within).unique(groups, keep="first", maintain_order=True).head(problem.top_n)
+    best = ordered.unique(groups, keep="first", maintain_order=True).head(problem.top_n)
     return best.with_row_index("rank", offset=1).with_columns(pl.col("rank").cast(pl.Int64))
 
 

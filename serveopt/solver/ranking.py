@@ -47,6 +47,7 @@ class Ranking:
     rejected: dict[str, dict[str, int]]
     notes: tuple[str, ...] = ()
     stopped_by: str = ""
+    unfinished: tuple[str, ...] = ()  # stages that an early end left out or cut short
     _searches: tuple[Search, ...] = field(default=(), repr=False, compare=False)
     _missing: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
@@ -64,22 +65,28 @@ class Ranking:
     ) -> "Ranking":
         """The same search under other targets, exactly and without another sweep; NoFeasible where nothing meets them.
 
-        Takes milliseconds, and once longer for a TPOT beyond twice that of the search: more batches are priced then.
-        ``rejected`` leaves out what misses the targets when aggregated: that is counted while sweeping.
+        Takes some tens of milliseconds for 10^8 candidates, and once longer for a TPOT beyond twice that of the search:
+        more batches are priced then. ``rejected`` is that of the search, without what misses the targets when
+        aggregated: that is counted while sweeping. Several threads may ask.
         """
         given: dict[str, Any] = {"ttft_ms": ttft_ms, "tpot_ms": tpot_ms, "top_n": top_n, "strict_sla": strict_sla}
         problem = replace(self.problem, **{name: value for name, value in given.items() if value is not None})
         started = time.perf_counter()
         if not self.stopped_by:
             for search in self._searches:
-                extend(search, problem)
-        return rank_searches(problem, self._searches, started, self._missing, self.stopped_by)
+                extend(search, at_targets(search.problem, problem))
+        ended = (self.stopped_by, *self.unfinished) if self.stopped_by else ()
+        return rank_searches(problem, self._searches, started, self._missing, ended)
 
 
 def rank_searches(
-    problem: Problem, searches: Sequence[Search], started: float, missing: tuple[str, ...], stopped: str
+    problem: Problem, searches: Sequence[Search], started: float, missing: tuple[str, ...], ended: tuple[str, ...]
 ) -> Ranking:
-    """The ranking of what was searched, under the targets of ``problem``; ``started`` is when the clock was."""
+    """The ranking of what was searched, under the targets of ``problem``; ``started`` is when the clock was.
+
+    ``ended``: what ended the search early and the stages that it left unfinished; empty for a whole search.
+    """
+    stopped = ended[0] if ended else ""
     found = [rows_of(search, at_targets(search.problem, problem)) for search in searches]
     frames = {mode: stack([getattr(rows, mode) for rows in found]) for mode in MODES}
     workers = {
@@ -93,12 +100,11 @@ def rank_searches(
     }
     rejected = {mode: count_reasons(tally) for mode, tally in tallies(problem, searches, found).items()}
     if all(frame.is_empty() for frame in ranked.values()):
-        if stopped == "interrupt":
-            raise KeyboardInterrupt
         raise no_feasible(problem, searches, rejected, stopped)
     notes = [note for search in searches for note in search.notes]
     if stopped:
-        notes.append(f"{STOPPED[stopped]}: {PARTIAL}")
+        left = f"; not finished: {', '.join(ended[1:])}" if ended[1:] else ""
+        notes.insert(0, f"{STOPPED[stopped]}: {PARTIAL}{left}")
     return Ranking(
         problem=problem,
         chosen=better(ranked),
@@ -111,6 +117,7 @@ def rank_searches(
         rejected=rejected,
         notes=(*dict.fromkeys(notes), *missing),
         stopped_by=stopped,
+        unfinished=tuple(ended[1:]),
         _searches=tuple(searches),
         _missing=missing,
     )

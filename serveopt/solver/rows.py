@@ -102,17 +102,17 @@ def agg_frame(problem: Problem, shape: Shape, fronts: Sequence[LayoutFront]) -> 
 def tokens_in_flight(front: LayoutFront, shape: Shape) -> np.ndarray:
     """int64[n]: tokens of the largest step of every row."""
     prompts = step_prompts(front.worker.engine.cost_model, shape.isl, front.ctx_tokens)
-    return front.ctx_tokens + np.where(front.batch == 1, 0, front.batch - prompts)
+    return front.ctx_tokens + np.where(front.batch == 1, 0, front.batch - prompts) * front.worker.drafts
 
 
 def pool_columns(pool: Pool, rows: np.ndarray, shape: Shape, role: str) -> "pl.DataFrame":
     """What the chosen rows of a pool are, one row each."""
     import polars as pl
 
-    tokens_each = shape.isl - shape.prefix if role == "prefill" else 1
     memory = np.zeros(rows.size)
     for index, record in enumerate(pool.memories):
         at = pool.index[rows] == index
+        tokens_each = shape.isl - shape.prefix if role == "prefill" else pool.workers[index].drafts
         memory[at] = memory_gib(record, pool.batch[rows][at] * tokens_each, pool.batch[rows][at])
     return worker_table(pool.workers, f"{role}_")[pool.index[rows]].with_columns(
         pl.Series(f"{role}_batch", pool.batch[rows]),

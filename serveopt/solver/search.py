@@ -6,6 +6,7 @@ every row whatever the targets (solver/match.py). Only a TPOT target beyond what
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from serveopt.solver.encoders import (
     add_encoders,
     best_of_decode_rows,
     encoder_columns,
+    in_time,
     leave_room,
     matches_beside,
     most_replicated,
@@ -26,6 +28,7 @@ from serveopt.solver.encoders import (
     try_kinds,
 )
 from serveopt.solver.engine import Engine, check_context, check_speculation, open_engine
+from serveopt.solver.events import ignore
 from serveopt.solver.layout import Layout
 from serveopt.solver.limits import check_exchange
 from serveopt.solver.match import Matches, Pool, fastest_prefill, match, note_nearest, price_decode, price_prefill
@@ -38,7 +41,7 @@ from serveopt.solver.shape import Shape, request_shape
 from serveopt.solver.space import FRONT_REACH
 from serveopt.solver.splits import role_filter, split_layouts
 from serveopt.solver.stop import Stop
-from serveopt.solver.sweep import LayoutFront, Segment, Sweep, Tally, merge_fronts, run_sweep
+from serveopt.solver.sweep import LayoutFront, Plan, Sweep, Swept, Tally, merge_fronts, run_sweep
 from serveopt.solver.telling import Teller
 from serveopt.solver.variants import Variant
 from serveopt.solver.worker import Worker
@@ -82,21 +85,19 @@ class Search:
     decode_workers: list[Worker]
     notes: list[str]
     sweep: Sweep
-    disagg_tally: Tally = field(default_factory=Tally)
+    tallies: dict[str, Tally]  # what was counted when everything was priced, by serving mode
     pools: Pools | None = None
-    known: dict[int, np.ndarray] = field(default_factory=dict)  # fronts of segments within ``known_ms``
+    known: list[np.ndarray] = field(default_factory=list)  # fronts of the first segments within ``known_ms``
     known_ms: float = 0.0
     reach_ms: float = 0.0  # TPOT up to which every batch was priced
-
-    @property
-    def tallies(self) -> dict[str, Tally]:
-        """What was counted when everything was priced, by serving mode; misses of targets of aggregated rows only."""
-        return {"agg": self.sweep.tally, "disagg": self.disagg_tally}
+    swept: bool = False  # every planned batch, to the end
+    extended: int = 0  # worker configurations that were priced later, for a slower target
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
     @property
     def priced(self) -> int:
         """Worker configurations that were priced."""
-        return sum(int(tally.counts[Reason.PRICED]) for tally in self.tallies.values())
+        return self.extended + sum(int(tally.counts[Reason.PRICED]) for tally in self.tallies.values())
 
 
 def plan_search(problem: Problem, engine: Engine, variant: Variant, label: str) -> Search:
@@ -115,55 +116,64 @@ def plan_search(problem: Problem, engine: Engine, variant: Variant, label: str) 
     mixed = leave_room(problem, mixed, min(encoders, key=lambda encoder: encoder.tp if encoder else 0))
     return Search(
         problem, variant, label, engine, decode_engine, shape, encoders, workers, decode_workers, notes,
-        Sweep(problem, shape, mixed, tally=tallies["agg"]), tallies["disagg"],
+        Sweep(problem, shape, mixed), tallies,
     )  # fmt: skip
 
 
 def run_search(search: Search, teller: Teller, stop: Stop) -> str:
     """Why the search ended early, or ""; everything is priced then."""
-    problem = search.problem
+    problem, tally = search.problem, search.tallies["agg"]
     # Of encode workers the quickest leaves the most time: what is late beside it is late beside all.
-    asked = max(tightened(problem, encoder)[0].ttft_ms for encoder in search.encoders)
-    stopped = sweep_layouts(search, replace(problem, ttft_ms=asked), teller, stop)
-    teller.end_stage(search.sweep.tally)
-    if stopped or search.decode_engine is None:
-        return stopped
+    search.known_ms = max(tightened(problem, encoder)[0].ttft_ms for encoder in search.encoders)
+    plan = search.sweep.plan(replace(problem, ttft_ms=search.known_ms))
+    swept = sweep_layouts(search, plan, teller, stop)
+    search.sweep.keep(plan, swept)
+    tally.add(swept.tally)
+    search.known, search.reach_ms = swept.fronts, FRONT_REACH * problem.tpot_ms
+    search.swept = not swept.stopped
+    teller.end_stage(tally)
+    if swept.stopped or search.decode_engine is None:
+        return swept.stopped
+    if stop.reached(teller.evaluated):
+        return stop.reached(teller.evaluated)
     try:
-        stopped = price_pools(search, problem, teller, stop)
+        search.pools = price_pools(search, problem, teller)
     except KeyboardInterrupt:
-        stopped = "interrupt"
-    teller.end_stage(search.disagg_tally)
-    return stopped
+        return "interrupt"
+    search.tallies["disagg"].add(search.pools.tally)
+    tell_pools(search, problem, teller)
+    teller.end_stage(search.tallies["disagg"])
+    return ""
 
 
-def sweep_layouts(search: Search, problem: Problem, teller: Teller, stop: Stop) -> str:
-    """Why the aggregated sweep ended early, or ""; prices the batches that a problem needs and that were not."""
-    sweep, stage = search.sweep, stages_of(search.label)[0]
-    (total, planned), done = sweep.plan(problem), 0
-    teller.progress(stage, (0, total), sweep.tally)
+def sweep_layouts(search: Search, plan: Plan, teller: Teller, stop: Stop) -> Swept:
+    """What was swept of a plan, told as it goes."""
+    stage, sweep, done = stages_of(search.label)[0], search.sweep, 0
     pieces: list[np.ndarray] = []
+    teller.progress(stage, (0, plan.candidates), Tally())
 
-    def on_segment(segment: Segment, front: np.ndarray) -> str:
+    def on_segment(swept: Swept) -> str:
         nonlocal done
+        segment = swept.segments[-1]
         worker = sweep.workers[segment.index]
-        pieces.append(front)
+        pieces.append(swept.fronts[-1])
         if segment.last:
             teller.layout(merge_fronts(worker, sweep.memories[segment.index], pieces))
             pieces.clear()
         done += segment.candidates
-        teller.progress(stage, (done, total), sweep.tally, worker.layout.parallel(search.engine.model.is_moe))
-        return stop.reached(teller.evaluated + int(sweep.tally.counts[Reason.PRICED]))
+        parallel = worker.layout.parallel(search.engine.model.is_moe)
+        teller.progress(stage, (done, plan.candidates), swept.tally, parallel)
+        return stop.reached(teller.evaluated + swept.priced) if done < plan.candidates else ""
 
-    known, stopped = run_sweep(sweep, planned, problem.ttft_ms, on_segment)
-    if not stopped and done < total:
-        teller.progress(stage, (total, total), sweep.tally)  # the reference leaves out budgets that repeat others
-    search.known |= known
-    search.known_ms, search.reach_ms = problem.ttft_ms, FRONT_REACH * problem.tpot_ms
-    return stopped
+    swept = run_sweep(plan, search.known_ms, search.problem.worker_threads, on_segment)
+    if not swept.stopped and done < plan.candidates:
+        # The reference leaves out budgets that repeat others.
+        teller.progress(stage, (plan.candidates, plan.candidates), swept.tally)
+    return swept
 
 
-def price_pools(search: Search, problem: Problem, teller: Teller, stop: Stop) -> str:
-    """Why pricing the pools of disaggregated serving ended early, or ""."""
+def price_pools(search: Search, problem: Problem, teller: Teller) -> Pools:
+    """The pools of disaggregated serving, all their rows."""
     stage, tally = stages_of(search.label)[1], Tally()
     prefill_workers = in_role(problem, search.workers, "prefill")
     teller.progress(stage, (0, 3), tally)
@@ -173,13 +183,14 @@ def price_pools(search: Search, problem: Problem, teller: Teller, stop: Stop) ->
     decode = price_decode(problem, search.shape, in_role(problem, search.decode_workers, "decode"), tally)
     tally.counts[Reason.PRICED] += decode.index.size
     teller.progress(stage, (2, 3), tally)
-    search.pools = Pools(prefill, decode, search.engine.backend.equal_tp_pools, tally)
-    search.disagg_tally.add(tally)
-    stopped = stop.reached(teller.evaluated + int(tally.counts[Reason.PRICED]))
-    if teller.listened and not stopped:
+    return Pools(prefill, decode, search.engine.backend.equal_tp_pools, tally)
+
+
+def tell_pools(search: Search, problem: Problem, teller: Teller) -> None:
+    """Nothing; tells what the pools come to."""
+    if teller.listened and search.pools is not None:
         teller.pools(pool_rows(search, problem, Tally())[0])
-    teller.progress(stage, (3, 3), tally)
-    return stopped
+        teller.progress(stages_of(search.label)[1], (3, 3), search.pools.tally)
 
 
 def rows_of(search: Search, problem: Problem) -> Rows:
@@ -191,14 +202,24 @@ def rows_of(search: Search, problem: Problem) -> Rows:
 
 
 def extend(search: Search, problem: Problem) -> None:
-    """Nothing; prices the batches that a slower TPOT target than was foreseen allows."""
-    if problem.tpot_ms <= search.reach_ms or problem.space == "reference":
-        return
-    quiet = Teller(problem, lambda event: None)
-    quiet.listened = False
-    sweep_layouts(search, replace(problem, ttft_ms=search.known_ms), quiet, Stop())
-    if search.pools is not None:
-        price_pools(search, problem, quiet, Stop())
+    """Nothing; prices the batches that a slower TPOT target than was foreseen allows, all of them or none."""
+    with search._lock:
+        if problem.tpot_ms <= search.reach_ms or problem.space == "reference":
+            return
+        silent = Teller(problem, ignore)
+        plan = search.sweep.plan(replace(problem, ttft_ms=search.known_ms))
+        swept = sweep_layouts(search, plan, silent, Stop())
+        if swept.stopped:
+            raise KeyboardInterrupt
+        pools = price_pools(search, problem, silent) if search.pools is not None else None
+        more = swept.priced
+        if pools is not None and search.pools is not None:
+            more += pools.decode.index.size - search.pools.decode.index.size
+        search.sweep.keep(plan, swept)
+        if len(search.known) + len(swept.fronts) == len(search.sweep.segments):
+            search.known = [*search.known, *swept.fronts]
+        search.pools, search.reach_ms = pools, FRONT_REACH * problem.tpot_ms
+        search.extended += more
 
 
 def agg_rows(search: Search, problem: Problem) -> "pl.DataFrame":
@@ -212,7 +233,7 @@ def agg_rows(search: Search, problem: Problem) -> "pl.DataFrame":
         most_rps = most_replicated(problem, frame, encoder)
         return add_encoders(problem, frame, encoder) if encoder else frame, most_rps
 
-    return try_kinds(problem, search.encoders, find)
+    return try_kinds(problem, in_time(problem, search.encoders), find)
 
 
 def name_variant(search: Search, frame: "pl.DataFrame") -> "pl.DataFrame":
@@ -261,7 +282,7 @@ def pool_rows(search: Search, problem: Problem, tally: Tally) -> "tuple[pl.DataF
             frames.append(frame)
         return stack(frames), most_served(problem.replica_limit, fastest, pools.decode)
 
-    return best_of_decode_rows(problem, try_kinds(problem, search.encoders, pair)), decided
+    return best_of_decode_rows(problem, try_kinds(problem, in_time(problem, search.encoders), pair)), decided
 
 
 def pair_pools(
@@ -280,7 +301,7 @@ def pair_pools(
 def find_misses(search: Search, problem: Problem) -> dict[str, Tally]:
     """What comes nearest to targets that nothing meets, by serving mode."""
     found = {"agg": Tally(), "disagg": Tally()}
-    for encoder in search.encoders:
+    for encoder in in_time(problem, search.encoders):
         asked, delay = tightened(problem, encoder)
         placed = leave_room(problem, search.sweep.workers, encoder)
         nearest = search.sweep.nearest(asked.ttft_ms, asked.tpot_ms, placed)

@@ -11,9 +11,10 @@ True
 
 import time
 
-from serveopt.errors import ConfigError, MissingTable, ServeoptError
+from serveopt.errors import ConfigError, MissingTable, NoFeasible, ServeoptError
+from serveopt.kernels.jit import cache_directory, must_compile
 from serveopt.solver.events import OnEvent, ignore
-from serveopt.solver.opening import Opened, open_engines, skippable
+from serveopt.solver.opening import Opened, open_engines, shorten, skippable
 from serveopt.solver.problem import Problem
 from serveopt.solver.ranking import Ranking, rank_searches
 from serveopt.solver.search import Search, plan_search, run_search, stages_of
@@ -30,23 +31,45 @@ def solve(problem: Problem, on_event: OnEvent = ignore, stop: Stop | None = None
     ``stop`` ends the search early, as Ctrl-C does: what was priced until then is ranked and said to be partial.
     """
     stop = stop or Stop()
-    stop.begin()
     started = time.perf_counter()
-    opened, errors = open_engines(problem)
+    opened, errors, notes = open_engines(problem)
     teller = Teller(problem, on_event)
     teller.start([stage for one in opened for stage in stages_of(one.label)])
     spent = time.perf_counter() - started
     compile_kernels(on_event)  # once every name is known to be right
     started = time.perf_counter() - spent
+    stop.begin()
     searches, stopped = search_all(problem, opened, errors, (teller, stop))
-    missing = gather(errors)
+    missing = (*gather(errors), *notes, *cache_note())
+    if not searches and stopped:
+        raise KeyboardInterrupt
     if not searches and len({error.message for error in errors.values()}) == 1:
         raise next(iter(errors.values()))
     if not searches:
         raise MissingTable("any backend", message="; ".join(missing))
-    ranking = rank_searches(problem, searches, started, missing, stopped)
+    ended = (stopped, *unfinished(opened, searches)) if stopped else ()
+    try:
+        ranking = rank_searches(problem, searches, started, missing, ended)
+    except NoFeasible:
+        if stopped == "interrupt":
+            raise KeyboardInterrupt from None
+        raise
     teller.finish(ranking.evaluated, ranking.matched, ranking.search_ms, stopped)
     return ranking
+
+
+def unfinished(opened: list[Opened], searches: list[Search]) -> list[str]:
+    """The stages that an early end left out or cut short."""
+    known = {search.label: search for search in searches}
+    left = []
+    for one in opened:
+        aggregated, disaggregated = stages_of(one.label)
+        search = known.get(one.label)
+        if one.problem.serving_mode != "disagg" and (search is None or not search.swept):
+            left.append(aggregated)
+        if one.problem.serving_mode != "agg" and (search is None or (search.decode_engine and search.pools is None)):
+            left.append(disaggregated)
+    return left
 
 
 def search_all(
@@ -56,25 +79,37 @@ def search_all(
     teller, stop = told
     searches: list[Search] = []
     for one in opened:
+        stopped = stop.reached(teller.evaluated) if searches else ""
+        if stopped:
+            return searches, stopped
         try:
             search = plan_search(one.problem, one.engine, one.variant, one.label)
+            searches.append(search)
             stopped = run_search(search, teller, stop)
         except (MissingTable, ConfigError) as error:
             errors[one.label] = error if one.variant.label else skippable(problem, error)
-            continue
-        searches.append(search)
+            searches = [search for search in searches if search.label != one.label]
+        except KeyboardInterrupt:
+            stopped = "interrupt"
         if stopped:
             return searches, stopped
     return searches, ""
+
+
+def cache_note() -> tuple[str, ...]:
+    """A note where every process has to compile its kernels."""
+    if not must_compile() or cache_directory() is not None:
+        return ()
+    return ("kernels are compiled in every run: no directory for them can be written; set XDG_CACHE_HOME to one",)
 
 
 def gather(errors: dict[str, ServeoptError]) -> tuple[str, ...]:
     """One line per message: who it holds for, and what it says.
 
     >>> gather({"vllm": ServeoptError("no"), "trtllm": ServeoptError("no")})
-    ('vllm, trtllm: no',)
+    ('vllm; trtllm: no',)
     """
     labels: dict[str, list[str]] = {}
     for label, error in errors.items():
         labels.setdefault(error.message, []).append(label)
-    return tuple(f"{', '.join(names)}: {message}" for message, names in labels.items())
+    return tuple(f"{shorten(names)}: {message}" for message, names in labels.items())

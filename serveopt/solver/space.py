@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from serveopt.kernels.records import Memory
-from serveopt.solver.budgets import exhaustive_budgets, reference_budgets
+from serveopt.solver.budgets import exhaustive_budgets, reference_budgets, step_prompts
 from serveopt.solver.footprint import most_sequences
 from serveopt.solver.problem import Problem
 from serveopt.solver.shape import request_shape
@@ -17,6 +17,7 @@ from serveopt.solver.worker import Worker
 
 DEFAULT_CTX_TOKENS = 8192  # what engines schedule by default; larger budgets are the user's choice
 FRONT_REACH = 2.0  # the front is followed to this multiple of the TPOT target
+DECODE_MARGIN = 1.5  # the step half-way through an answer over the mean step, at most
 REFERENCE_AGG_BATCHES = np.array(
     [*range(1, 16), 16, 20, 24, 28, 32, 40, 48, 56, *range(64, 241, 16), *range(256, 481, 32), 512], np.int64
 )
@@ -38,19 +39,25 @@ def context_budgets(problem: Problem) -> np.ndarray:
     return exhaustive_budgets(problem.isl, context_limit(problem))
 
 
-def batches(problem: Problem, worker: Worker, memory: Memory, grid: np.ndarray) -> np.ndarray:
-    """int64[n]: batches per rank that the KV cache can hold; ``grid`` is used in the reference space.
+def batches(problem: Problem, worker: Worker, memory: Memory, role: str) -> np.ndarray:
+    """int64[n]: batches per rank of a role (agg or decode) that the KV cache can hold; grids in the reference space.
 
-    The exhaustive space ends where decode steps alone take twice the TPOT target per token: no larger batch can be
-    ranked, and the front is not followed further down.
+    The exhaustive space ends where no batch can serve within twice the TPOT target: none beyond can be ranked, and the
+    front is not followed further down.
     """
     most = most_sequences(memory)
     if problem.max_batch is not None:
         most = min(most, problem.max_batch)
     if problem.space == "reference":
+        grid = REFERENCE_AGG_BATCHES if role == "agg" else REFERENCE_DECODE_BATCHES
         return grid[grid <= most]
     shape = request_shape(problem, worker.engine)
-    most = worker.largest_batch(shape, most, FRONT_REACH * problem.tpot_ms * worker.tokens_per_step)
+    limit_ms = FRONT_REACH * problem.tpot_ms * worker.tokens_per_step
+    if role == "agg":
+        prompts = int(step_prompts(worker.engine.cost_model, shape.isl, np.array([context_limit(problem)]))[0])
+        most = worker.largest_mixed_batch(shape, most, limit_ms, prompts)
+    else:
+        most = worker.largest_batch(shape, most, DECODE_MARGIN * limit_ms)
     return np.arange(1, most + 1, dtype=np.int64)
 
 

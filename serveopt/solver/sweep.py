@@ -23,13 +23,13 @@ from serveopt.kernels.fronts import (
     FRONT_TTFT,
 )
 from serveopt.kernels.pareto import mark_front
-from serveopt.kernels.records import REASONS, Budgets, Memory, Serving
+from serveopt.kernels.records import REASONS, Budgets, Memory, Reason, Serving
 from serveopt.kernels.sweeping import SPAN, find_front, find_nearest, sweep_batches
 from serveopt.solver.budgets import BudgetGrid, grid_budgets, price_budgets
 from serveopt.solver.footprint import NO_ROOM
 from serveopt.solver.problem import Problem
 from serveopt.solver.shape import Shape
-from serveopt.solver.space import REFERENCE_AGG_BATCHES, batches, context_budgets, reference_budget_groups
+from serveopt.solver.space import batches, context_budgets, reference_budget_groups
 from serveopt.solver.worker import Worker
 
 SEGMENT_CANDIDATES = 2_000_000  # priced in some 10 ms: progress and Ctrl-C are never further away
@@ -129,31 +129,35 @@ class Sweep:
     tops: list[int] = field(init=False)  # of every worker: the largest batch that was planned
     grid: BudgetGrid | None = field(init=False)  # None without workers
     segments: list[Segment] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
         self.memories = [worker.memory("agg", self.shape) for worker in self.workers]
         self.tops = [0] * len(self.workers)
-        cost_model = self.workers[0].engine.cost_model if self.workers else ""
-        self.grid = grid_budgets(cost_model, self.shape, context_budgets(self.problem)) if self.workers else None
+        self.grid = None
+        if self.workers:
+            first = self.workers[0]
+            limits = context_budgets(self.problem)
+            self.grid = grid_budgets(first.engine.cost_model, self.shape, limits, first.drafts)
 
-    def plan(self, problem: Problem) -> tuple[int, Iterator[Segment]]:
-        """(candidates at most, segments) that a problem needs beyond those that were planned, layout after layout.
-
-        Tables are made as the segments are asked for, so that the first ones can be swept meanwhile.
-        """
+    def plan(self, problem: Problem) -> "Plan":
+        """What a problem needs beyond the batches that were swept, layout after layout."""
         wanted: list[tuple[int, np.ndarray]] = []
+        tops, counts = self.tops.copy(), np.zeros(REASONS, np.int64)
         for index, worker in enumerate(self.workers):
             memory = self.memories[index]
-            sizes = batches(problem, worker, memory, REFERENCE_AGG_BATCHES)
-            if sizes.size == 0 and self.tops[index] == 0:
-                self.tally.counts[check_memory(memory, 1.0, 1.0)] += 1
+            sizes = batches(problem, worker, memory, "agg")
+            if sizes.size == 0:
+                counts[check_memory(memory, 1.0, 1.0)] += 1
             sizes = sizes[sizes > self.tops[index]]
             if sizes.size:
                 wanted.append((index, sizes))
-                self.tops[index] = int(sizes[-1])
+                tops[index] = int(sizes[-1])
         candidates = sum(sizes.size for _, sizes in wanted) * context_budgets(problem).size
-        return candidates, chain.from_iterable(self._split(problem, *pair) for pair in wanted)
+        return Plan(candidates, chain.from_iterable(self._split(problem, *pair) for pair in wanted), tops, counts)
+
+    def keep(self, plan: "Plan", swept: "Swept") -> None:
+        """Nothing; takes in what was swept of a plan, at once: another thread may be reading."""
+        self.segments, self.tops = [*self.segments, *swept.segments], plan.tops
 
     def _split(self, problem: Problem, index: int, sizes: np.ndarray) -> Iterator[Segment]:
         """The segments of new batches of one layout."""
@@ -178,15 +182,14 @@ class Sweep:
             last = bool(part[-1] == sizes[-1])
             yield Segment(index, Serving(steps, budgets, work, scheduler), memories, part, bounds, last)
 
-    def fronts(self, ttft_ms: float, known: "dict[int, np.ndarray] | None" = None) -> list[LayoutFront]:
-        """One front per worker within a TTFT target; ``known`` holds those of segments, by position."""
-        missing = [at for at in range(len(self.segments)) if known is None or at not in known]
+    def fronts(self, ttft_ms: float, known: "list[np.ndarray] | None" = None) -> list[LayoutFront]:
+        """One front per worker within a TTFT target; ``known`` holds those of the first segments."""
+        segments, found = self.segments, list(known or ())
         with ThreadPoolExecutor(self.problem.worker_threads) as pool:
-            found = dict(zip(missing, pool.map(lambda at: self.segments[at].front(ttft_ms), missing), strict=True))
-        found |= known or {}
+            found += pool.map(lambda segment: segment.front(ttft_ms), segments[len(found) :])
         parts: list[list[np.ndarray]] = [[] for _ in self.workers]
-        for at, segment in enumerate(self.segments):
-            parts[segment.index].append(found[at])
+        for segment, front in zip(segments, found, strict=False):
+            parts[segment.index].append(front)
         return [merge_fronts(*row) for row in zip(self.workers, self.memories, parts, strict=True)]
 
     def nearest(self, ttft_ms: float, tpot_ms: float, workers: list[Worker]) -> np.ndarray:
@@ -198,51 +201,75 @@ class Sweep:
         return nearest
 
 
-def run_sweep(
-    sweep: Sweep,
-    planned: Iterable[Segment],
-    ttft_ms: float,
-    on_segment: Callable[[Segment, np.ndarray], str],
-) -> tuple[dict[int, np.ndarray], str]:
-    """(front of every swept segment within a TTFT target by position, why the sweep ended early or "").
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Segments to be swept, made as they are asked for, so that the first can be swept meanwhile.
 
-    ``on_segment`` is told each segment in the order of enumeration, and its front; what it returns ends the sweep.
+    ``candidates`` at most; ``tops`` the largest batch of every worker afterwards; ``counts`` int64[REASONS] of layouts
+    that have no room for a single request.
     """
-    known: dict[int, np.ndarray] = {}
+
+    candidates: int
+    segments: Iterator[Segment]
+    tops: list[int]
+    counts: np.ndarray
+
+
+@dataclass
+class Swept:
+    """The segments of a plan that were swept, their fronts and counts, and why it ended early, "" for not."""
+
+    segments: list[Segment] = field(default_factory=list)
+    fronts: list[np.ndarray] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    stopped: str = ""
+
+    @property
+    def priced(self) -> int:
+        """Candidates that were priced."""
+        return int(self.tally.counts[Reason.PRICED])
+
+
+def run_sweep(plan: Plan, ttft_ms: float, threads: int, on_segment: Callable[[Swept], str]) -> Swept:
+    """What was swept of a plan, with fronts within a TTFT target.
+
+    ``on_segment`` is told after each segment, in the order of enumeration; what it returns ends the sweep.
+    """
+    swept = Swept()
+    swept.tally.counts += plan.counts
     waiting: deque[tuple[Segment, Future[tuple[np.ndarray, np.ndarray]]]] = deque()
 
     def run(segment: Segment) -> tuple[np.ndarray, np.ndarray]:
         return segment.sweep(), segment.front(ttft_ms)
 
-    def take(all_of_them: bool) -> str:
-        """Why to end; takes the segments that are done, or waits for all."""
+    def take(all_of_them: bool) -> bool:
+        """Whether to end; takes the segments that are done, or waits for all."""
         while waiting and (all_of_them or waiting[0][1].done()):
             segment, future = waiting[0]
             counts, front = future.result()
             waiting.popleft()
-            known[len(sweep.segments)] = front
-            sweep.tally.counts += counts
-            sweep.segments.append(segment)
-            stopped = on_segment(segment, front)
-            if stopped:
-                return stopped
-        return ""
+            swept.segments.append(segment)
+            swept.fronts.append(front)
+            swept.tally.counts += counts
+            swept.stopped = on_segment(swept)
+            if swept.stopped:
+                return True
+        return False
 
-    with ThreadPoolExecutor(sweep.problem.worker_threads) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         try:
-            stopped = ""
-            for segment in planned:
+            for segment in plan.segments:
                 waiting.append((segment, pool.submit(run, segment)))
-                stopped = take(all_of_them=False)
-                if stopped:
+                if take(all_of_them=False):
                     break
-            stopped = stopped or take(all_of_them=True)
+            else:
+                take(all_of_them=True)
         except KeyboardInterrupt:
             # What was found until now is an answer too, and said to be partial.
-            stopped = "interrupt"
-        if stopped:
+            swept.stopped = "interrupt"
+        finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    return known, stopped
+    return swept
 
 
 def merge_fronts(worker: Worker, memory: Memory, parts: list[np.ndarray]) -> LayoutFront:

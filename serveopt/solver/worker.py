@@ -24,6 +24,7 @@ from serveopt.solver.shape import Shape
 
 DECODE_STRIDE = 32  # decode steps priced once
 FEWEST_BATCHES = 8  # looked at however slow a step is: what comes nearest to the target may have to be said
+FEWEST_MIXED = 64  # aggregated batches likewise
 TYPICAL_WAVE = 64  # requests whose images are spread over the ranks of an encoder in a search
 
 
@@ -219,9 +220,42 @@ class Worker:
 
     def step_ms(self, shape: Shape, batches: np.ndarray) -> np.ndarray:
         """float64[n]: ms of one decode step of each batch size at the mean KV length."""
+        return self.at_tokens("generation", batches * self.drafts).sum(axis=0) + self.step_attention(shape, batches)
+
+    def step_attention(self, shape: Shape, batches: np.ndarray) -> np.ndarray:
+        """float64[n]: ms of attention in one decode step of each batch size at the mean KV length."""
         once = np.ones(1, np.int64)
-        attention = self._summed_attention(shape.middle * once, once, batches)
-        return self.at_tokens("generation", batches * self.drafts).sum(axis=0) + attention
+        return self._summed_attention(shape.middle * once, once, batches)
+
+    def largest_mixed_batch(self, shape: Shape, most: int, limit_ms: float, prompts: int) -> int:
+        """The largest batch up to ``most`` that some context budget may serve within ``limit_ms`` a step; 64 at least.
+
+        A TPOT is a mean of decode steps and of mixed steps. A mixed step with up to ``prompts`` prompts decodes all but
+        as many requests of the batch, and carries no fewer tokens than a decode step, or the prompts in their place.
+
+        Schedulers that spread decodes over mixed steps know an exception: where prefill outlasts the answers, steps
+        stay as small as the budget says, however many requests wait. A larger batch then serves what a smaller one
+        serves, but for the rounding of its number of steps, which is less than one in osl; it is left out.
+        """
+        if most <= FEWEST_MIXED:
+            return most
+        limit, each = most, min(self.drafts, shape.isl - shape.prefix)
+        mixed = rising(self.tabulate("context", (most - 1) * each + 1, logits=False))[::each]
+        decode = rising(self.tabulate("generation", most * self.drafts + 1))[self.drafts :: self.drafts]
+
+        def least_ms(batches: np.ndarray, attention: np.ndarray, fewer: np.ndarray) -> np.ndarray:
+            return np.minimum(mixed[batches - 1] + fewer, decode[batches - 1] + attention)
+
+        doubled = 2 ** np.arange(int(most).bit_length())
+        attention = self.step_attention(shape, np.concatenate([doubled, np.maximum(doubled - prompts, 1)]))
+        slow = np.flatnonzero(least_ms(doubled, *np.split(attention, 2)) > 2.0 * limit_ms)
+        if slow.size:
+            most = min(most, int(doubled[slow[0]]))  # as in largest_batch
+        batches = np.arange(1, most + 1)
+        attention = self.step_attention(shape, batches)
+        fewer = rising(attention)[np.maximum(batches - prompts, 1) - 1]
+        within = np.flatnonzero(least_ms(batches, attention, fewer) <= limit_ms)
+        return min(max(int(within[-1]) + 1 if within.size else 0, FEWEST_MIXED), limit)
 
     def largest_batch(self, shape: Shape, most: int, limit_ms: float) -> int:
         """The largest batch up to ``most`` whose decode step takes at most ``limit_ms``, but no fewer than eight."""
@@ -274,6 +308,15 @@ class Worker:
     def memory(self, role: str, shape: Shape) -> Memory:
         """Memory of one GPU as a function of tokens and sequences; role agg, prefill or decode."""
         return self.footprint.memory(role, shape)
+
+
+def rising(values: np.ndarray) -> np.ndarray:
+    """float64[n]: at every place the least of what follows, the place included.
+
+    >>> rising(np.array([3.0, 1.0, 4.0])).tolist()
+    [1.0, 1.0, 4.0]
+    """
+    return np.minimum.accumulate(values[::-1])[::-1]
 
 
 def resolve_blocks(engine: Engine, operators: Iterable[ops.Operator]) -> Iterator[ops.Operator]:

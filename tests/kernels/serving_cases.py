@@ -38,8 +38,9 @@ class Case(NamedTuple):
         return Serving(self.steps, self.budgets, self.work, self.scheduler)
 
 
-def build_budgets(work: Workload, sizes: np.ndarray, whole_ms: np.ndarray, strict: bool) -> Budgets:
+def build_budgets(work: Workload, sizes: np.ndarray, whole_ms: np.ndarray, scheduler: Scheduler) -> Budgets:
     """The budgets with what depends on them alone."""
+    strict = bool(scheduler.strict_chunks)
     chunks = (-(-work.isl // sizes)).astype(np.float64)
     rows = [
         (
@@ -50,7 +51,7 @@ def build_budgets(work: Workload, sizes: np.ndarray, whole_ms: np.ndarray, stric
         for size in sizes.tolist()
     ]
     prompts, attention, cached = (np.array(column) for column in zip(*rows, strict=True))
-    return make_budgets(sizes, prompts, chunks, attention.astype(np.float64), cached)
+    return make_budgets(sizes, prompts, chunks, attention.astype(np.float64), cached, scheduler.drafts)
 
 
 def build_case(work: Workload, scheduler: Scheduler, sizes: list[int], most: int, seed: int = 0) -> Case:
@@ -63,7 +64,7 @@ def build_case(work: Workload, scheduler: Scheduler, sizes: list[int], most: int
     logits = 0.37 + np.cumsum(random.uniform(0, 0.05, most * scheduler.drafts + int(budgets[-1]) // work.isl + 2))
     steps = Steps(context, logits, decode + 1.0, attention - attention[0])
     return Case(
-        work, scheduler, steps, build_budgets(work, budgets, whole_ms, bool(scheduler.strict_chunks)), whole_ms, most
+        work, scheduler, steps, build_budgets(work, budgets, whole_ms, scheduler), whole_ms, most
     )
 
 

@@ -62,12 +62,13 @@ def slow_sweep(case: Case, memories: tuple[Memory, Memory]) -> tuple[Priced, dic
     """((batch, budget) -> price, counts) by trying every batch under every budget."""
     rows: Priced = {}
     counts = dict.fromkeys(Reason, 0)
+    strict = bool(case.scheduler.strict_chunks)
     for batch in range(1, case.most + 1):
+        tokens = 0  # of the largest step that a budget allows: smaller steps are allowed too
         for at, budget in enumerate(case.budgets.ctx_tokens.tolist()):
-            if not oracle.possible(case.work.isl, batch, budget, bool(case.scheduler.strict_chunks)):
+            if not oracle.possible(case.work.isl, batch, budget, strict):
                 continue
-            strict = bool(case.scheduler.strict_chunks)
-            tokens = oracle.step_tokens(case.work.isl, batch, budget, strict, memories[0].drafts)
+            tokens = max(tokens, oracle.step_tokens(case.work.isl, batch, budget, strict, memories[0].drafts))
             verdict = oracle.check_memory(memories[0], tokens, batch)
             if verdict == Reason.PRICED and oracle.check_memory(memories[1], tokens, batch) == Reason.PRICED:
                 verdict = Reason.DOMINATED
