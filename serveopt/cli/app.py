@@ -1,5 +1,7 @@
 """The ``serveopt`` program: its commands, and the one place where errors turn into exit codes."""
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -15,6 +17,7 @@ from serveopt.cli.flags import normalise_args
 from serveopt.errors import ServeoptError
 
 INTERRUPTED_EXIT = 130
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # of a disk
 READER_GONE_EXIT = 141  # as a program that the shell ends for writing to a closed pipe
 
 
@@ -30,6 +33,11 @@ class Program(TyperGroup):
             sys.stdout.flush()  # here, a reader that has gone is noticed quietly; at interpreter exit it is not
         except BrokenPipeError:
             raise typer.Exit(READER_GONE_EXIT) from None
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            print(f"error: cannot write the output: {error.strerror}", file=sys.stderr)
+            os._exit(1)  # what could not be written would be tried again at exit
         return result
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:

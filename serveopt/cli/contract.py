@@ -63,6 +63,7 @@ def result_document(ranking: "Ranking") -> dict[str, Any]:
         "notes": list(ranking.notes),
         "partial": ranking.partial,
         "stopped_by": ranking.stopped_by,
+        "unfinished": list(ranking.unfinished),
     }
 
 

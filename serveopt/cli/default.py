@@ -39,12 +39,14 @@ def command(**values: Any) -> None:
         if not values["quiet"]:
             print(f"saved to {save_dir}", file=sys.stderr)
     if ranking.partial:
-        raise typer.Exit(tell_partial(ranking.stopped_by, stop))
+        told = values["format"] == "table"  # there, the answer says so
+        raise typer.Exit(tell_partial(ranking.stopped_by, stop, told))
 
 
-def tell_partial(stopped_by: str, stop: Stop) -> int:
-    """The exit code of a search that was cut short, after saying on stderr by what."""
-    print(f"{cut_short(stopped_by, stop)}: partial, only what was priced until then is ranked", file=sys.stderr)
+def tell_partial(stopped_by: str, stop: Stop, told: bool = False) -> int:
+    """The exit code of a search that was cut short, after saying on stderr by what unless it was ``told``."""
+    if not told:
+        print(f"{cut_short(stopped_by, stop)}: partial, only what was priced until then is ranked", file=sys.stderr)
     return 0 if stopped_by in WANTED_STOPS else INTERRUPTED_EXIT
 
 
@@ -52,12 +54,12 @@ def cut_short(stopped_by: str, stop: Stop) -> str:
     """What ended a search early, in words.
 
     >>> cut_short("time", Stop(seconds=10)), cut_short("interrupt", Stop())
-    ('stopped after 10 s', 'interrupted')
+    ('stopped by --max-seconds 10', 'interrupted')
     """
     if stopped_by == "time":
-        return f"stopped after {stop.seconds:g} s"
+        return f"stopped by --max-seconds {stop.seconds:g}"
     if stopped_by == "candidates":
-        return f"stopped after {stop.candidates:,} candidates"
+        return f"stopped by --max-candidates {stop.candidates}"
     return "interrupted"
 
 
@@ -77,9 +79,13 @@ def _save_parameter() -> inspect.Parameter:
 
 
 def _stop_parameters() -> list[inspect.Parameter]:
-    seconds = typer.Option("--max-seconds", help="End the search after this time.", rich_help_panel="Search")
+    seconds = typer.Option(
+        "--max-seconds", help="End the search after so many seconds and the task at hand.", rich_help_panel="Search"
+    )
     candidates = typer.Option(
-        "--max-candidates", help="End the search after this many candidates.", rich_help_panel="Search"
+        "--max-candidates",
+        help="End the search after so many candidates, counted in tasks of two million.",
+        rich_help_panel="Search",
     )
     return [
         inspect.Parameter("max_seconds", KEYWORD, default=None, annotation=Annotated[float | None, seconds]),
@@ -118,7 +124,11 @@ def search(problem: Problem, watch: Watch, stop: Stop) -> "Ranking":
     with reading(watch, stop) as tell:
         from serveopt.solver.solve import solve
 
-        return solve(problem, on_event=tell, stop=stop)
+        try:
+            return solve(problem, on_event=tell, stop=stop)
+        except KeyboardInterrupt:
+            print("interrupted before anything was found", file=sys.stderr)
+            raise
 
 
 def show(ranking: "Ranking", form: str, plot: bool) -> None:

@@ -63,7 +63,7 @@ def field_values(flags: Sequence[Flag], values: dict[str, Any]) -> dict[str, Any
     if "systems_paths" in chosen:
         chosen["systems_paths"] = split_paths(chosen["systems_paths"])
     if "vary" in chosen:
-        chosen["vary"] = tuple(word.replace("_", "-") for word in split_words(chosen["vary"]))
+        chosen["vary"] = tuple(word.strip().replace("_", "-") for word in chosen["vary"].split(",") if chosen["vary"])
     if "nextn" in chosen:
         chosen["nextn"] = read_number(chosen["nextn"])
     return chosen
@@ -89,7 +89,7 @@ def split_paths(systems_paths: str) -> Strings:
 
 
 def split_words(text: str) -> Strings:
-    """The words of a comma list.
+    """The words of a comma list, empty ones left out.
 
     >>> split_words("mine, default,")
     ('mine', 'default')

@@ -5,6 +5,8 @@ names that existing scripts read; the terminal uses the headings of the same tab
 mark in front of the plain heading: ``prefill_batch`` is ``(p)bs``.
 """
 
+import re
+
 CSV_HEADINGS = {
     "prefix_len": "prefix",
     "tokens_s": "tokens/s",
@@ -77,3 +79,12 @@ def split_role(identifier: str) -> tuple[str, str]:
         if identifier.startswith(prefix):
             return mark, identifier.removeprefix(prefix)
     return "", identifier
+
+
+def short_layout(parallel: str) -> str:
+    """The degrees of a worker that are not 1, of several workers joined by " + " each.
+
+    >>> short_layout("tp1pp1dp4etp1ep4"), short_layout("tp16pp1"), short_layout("tp1pp1 + tp2pp1")
+    ('dp4ep4', 'tp16', 'tp1 + tp2')
+    """
+    return " + ".join("".join(re.findall(r"[a-z]+(?!1(?!\d))\d+", part)) or "tp1" for part in parallel.split(" + "))

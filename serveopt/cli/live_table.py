@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from serveopt.cli.front_plot import MARKS, Line
+from serveopt.cli.headings import short_layout
 from serveopt.cli.search_state import SearchState, Told
 
 LABEL_WIDTH = 16
@@ -64,7 +65,7 @@ def configuration(told: Told) -> str:
     """How a row serves: replicas, workers, layouts and batch."""
     row = told.row
     workers = f"{row['xpyd']} " if row.get("xpyd") else ""
-    return f"{row['replicas']} x {workers}{row['parallel']}, batch {row['batch']}"
+    return f"{row['replicas']} x {workers}{short_layout(row['parallel'])} bs{row['batch']}"
 
 
 def clip(text: str, width: int, cut: str) -> str:

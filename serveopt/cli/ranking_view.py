@@ -67,7 +67,7 @@ def print_ranking(ranking: "Ranking", console: Console, plot: bool = True) -> No
         if not frame.is_empty():
             console.print(ranking_table(mode, frame.to_dicts(), ranking.problem, console))
             console.print()
-    for note in ranking.notes:
+    for note in ranking.notes[1:] if ranking.partial else ranking.notes:
         console.print(Text(f"note: {note}", style="yellow"))
     console.print(Text(tally(ranking)))
 
@@ -115,13 +115,17 @@ def answer_text(ranking: "Ranking") -> Text:
     versus = f" ({gain:+.1%} over the best {other})" if gain is not None else ""
     if gain is None and ranking.problem.serving_mode == "auto":
         versus = f" (no {other} configuration to compare)"
+        if ranking.partial:
+            versus = f" ({other} serving was not finished)"
+    variant = f", {best['variant']}" if best.get("variant") else ""
     return Text.assemble(
         ("Best: ", "bold"),
         (f"{MODE_NAMES[chosen]}, {best['tokens_s_gpu_cluster']:,.1f} tokens/s/gpu", "bold green"),
-        f"{versus}\n{best['replicas']} x {_describe(chosen, best)}\n",
+        f"{versus}\n{best['replicas']} x {_describe(chosen, best)}{variant}\n",
         f"{best['tokens_s_user']:.1f} tokens/s/user, TTFT {best['ttft_ms']:.0f} ms, TPOT {best['tpot_ms']:.2f} ms, ",
         f"{best['concurrency'] * best['replicas']:.0f} in flight, {best['memory_gib']:.1f} GiB/GPU, ",
         f"{best['measured_share']:.0%} measured",
+        (f"\n{ranking.notes[0]}" if ranking.partial else "", "bold yellow"),
     )
 
 

@@ -47,6 +47,7 @@ class Ranking:
     rejected: dict[str, dict[str, int]]
     notes: tuple[str, ...] = ()
     stopped_by: str = ""
+    reranked: bool = False  # by ``rank``: nothing was priced for it
     unfinished: tuple[str, ...] = ()  # stages that an early end left out or cut short
     _searches: tuple[Search, ...] = field(default=(), repr=False, compare=False)
     _missing: tuple[str, ...] = field(default=(), repr=False, compare=False)
@@ -76,7 +77,7 @@ class Ranking:
             for search in self._searches:
                 extend(search, at_targets(search.problem, problem))
         ended = (self.stopped_by, *self.unfinished) if self.stopped_by else ()
-        return rank_searches(problem, self._searches, started, self._missing, ended)
+        return replace(rank_searches(problem, self._searches, started, self._missing, ended), reranked=True)
 
 
 def rank_searches(

@@ -9,7 +9,7 @@ from tests.cli.rankings import encoded_ranking, make_ranking
 
 TOP = [
     "version", "problem", "evaluated", "matched", "search_ms", "candidates_per_s", "chosen", "agg", "disagg", "pareto",
-    "rejected", "notes", "partial", "stopped_by",
+    "rejected", "notes", "partial", "stopped_by", "unfinished",
 ]  # fmt: skip
 METRICS = [
     "rank", "backend", "version", "system", "tokens_s_gpu", "tokens_s_gpu_cluster", "tokens_s_user", "ttft_ms",

@@ -75,8 +75,8 @@ def test_limits_that_nothing_meets_say_what_to_relax() -> None:
 @pytest.mark.parametrize(
     ("stopped_by", "code", "words"),
     [
-        ("time", 0, "stopped after 2.5 s"),
-        ("candidates", 0, "stopped after 5,000 candidates"),
+        ("time", 0, "stopped by --max-seconds 2.5"),
+        ("candidates", 0, "stopped by --max-candidates 5000"),
         ("interrupt", 130, "interrupted"),
         ("", 130, "interrupted"),
     ],

@@ -92,6 +92,7 @@ class NumberField(Input):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
+        self.select_all()  # what is typed next is another value
         self.post_message(Edited(now=True))
 
 

@@ -1,12 +1,13 @@
 """The ranking of both serving modes in one list, best first; a row is chosen with the arrows and opened with Enter."""
 
-import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
+
+from serveopt.cli.headings import short_layout
 
 if TYPE_CHECKING:
     from serveopt.solver.ranking import Ranking
@@ -87,11 +88,17 @@ class RankingList(DataTable[Text]):
         keys = [ranked.key for ranked in self.ranked]
         self.clear(columns=True)
         columns = list(self._columns())
-        for column in columns:
-            self.add_column(Text(column.heading, justify="left" if column.left else "right"))
-        for ranked in self.ranked:
-            self.add_row(*(Text(column.cell(ranked), justify="left" if column.left else "right") for column in columns))
-        self.move_cursor(row=keys.index(self._key) if self._key in keys else 0)
+        cells = [[column.cell(ranked) for column in columns] for ranked in self.ranked]
+        for at, column in enumerate(columns):
+            words = [*column.heading.splitlines(), *(row[at] for row in cells)]
+            # Said and not left to be found out: the table would show another ranking in the widths of the last one.
+            self.add_column(_text(column, column.heading), width=max(map(len, words)))
+        for row in cells:
+            self.add_row(*map(_text, columns, row))
+        at = keys.index(self._key) if self._key in keys else 0
+        self.move_cursor(row=at)
+        if at < self.size.height - self.header_height:
+            self.call_after_refresh(self.scroll_home, animate=False)  # the best rows stay in sight
 
     def on_resize(self) -> None:
         self.fill()
@@ -103,6 +110,10 @@ class RankingList(DataTable[Text]):
         wide = self.app.size.width >= WIDE
         yield from (column for column in COLUMNS[1:] if wide or not column.wide)
         yield WORKERS if wide else SHORT_WORKERS
+
+
+def _text(column: Column, words: str) -> Text:
+    return Text(words, justify="left" if column.left else "right")
 
 
 def rows_of(ranking: "Ranking | None") -> list[Ranked]:
@@ -125,12 +136,3 @@ def describe(ranked: Ranked, layout: Callable[[str], str] = str) -> str:
     if row.get("encoder_workers"):
         text += f" + {row['encoder_workers']}E tp{row['encoder_tp']} bs{row['encoder_batch']}"
     return text
-
-
-def short_layout(parallel: str) -> str:
-    """The degrees of a worker that are not 1.
-
-    >>> short_layout("tp1pp1dp4etp1ep4"), short_layout("tp16pp1"), short_layout("tp1pp1")
-    ('dp4ep4', 'tp16', 'tp1')
-    """
-    return "".join(re.findall(r"[a-z]+(?!1(?!\d))\d+", parallel)) or "tp1"

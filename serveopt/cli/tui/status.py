@@ -49,6 +49,8 @@ def tally_lines(ranking: "Ranking") -> str:
     """Candidates priced and seconds, then rejections by reason."""
     matched = f", {ranking.matched:,} pairs of pools matched" if ranking.matched else ""
     seconds = f"{ranking.search_ms / 1e3:.2f} s"
+    if ranking.reranked:
+        return f"other targets for {ranking.evaluated:,} candidates that were priced before, in {seconds}"
     return f"{ranking.evaluated:,} candidates priced{matched} in {seconds}\n{rejections(ranking.rejected)}"
 
 
