@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from serveopt.kernels.pareto import mark_front
 from serveopt.kernels.records import Memory
 from serveopt.solver.backends import GIB
 from serveopt.solver.budgets import step_prompts
@@ -66,37 +67,50 @@ def cluster_columns(
     }
 
 
-def agg_frame(problem: Problem, shape: Shape, fronts: Sequence[LayoutFront]) -> "pl.DataFrame":
-    """All rows of the aggregated fronts."""
+def worth_keeping(problem: Problem, group: np.ndarray, metrics: dict[str, np.ndarray]) -> np.ndarray:
+    """int64[k]: rows on the front of all, and the best row within the TPOT target of every ``group`` (int64[n]).
+
+    No other row can be ranked or be part of a front. ``metrics`` as cluster_columns, with the concurrency.
+    """
+    user, rate = metrics["tokens_s_user"], metrics["tokens_s_gpu_cluster"]
+    keep = np.zeros(user.size, bool)
+    mark_front(np.lexsort((-rate, -user)), user, rate, keep)
+    # The order of rank.order_rows.
+    order = np.lexsort((-metrics["concurrency"], metrics["n_gpus"], -user, -rate, group))
+    order = order[metrics["tpot_ms"][order] <= problem.tpot_ms]
+    keep[order[np.diff(group[order], prepend=-1) != 0]] = True
+    return np.flatnonzero(keep)
+
+
+def agg_frame(problem: Problem, shape: Shape, fronts: Sequence[LayoutFront], every: bool = False) -> "pl.DataFrame":
+    """The rows of the aggregated fronts that are worth keeping, or ``every`` one."""
     import polars as pl
 
     fronts = [front for front in fronts if front.batch.size]
     if not fronts:
         return pl.DataFrame()
-    sizes = [front.batch.size for front in fronts]
-    index = np.repeat(np.arange(len(fronts)), sizes)
+    index = np.repeat(np.arange(len(fronts)), [front.batch.size for front in fronts])
     layouts = [front.worker.layout for front in fronts]
     joined = {
         name: np.concatenate([getattr(front, name) for front in fronts])
         for name in ("batch", "ctx_tokens", "ttft_ms", "tpot_ms", "tokens_s")
     }
-    memory = [memory_gib(front.memory, tokens_in_flight(front, shape), front.batch) for front in fronts]
     n_gpus = np.array([layout.n_gpus for layout in layouts], np.int64)[index]
     groups = np.array([layout.pp * layout.attn_dp for layout in layouts], np.int64)[index]
-    answers = max(fronts[0].worker.answer_tokens(shape), 1)
-    metrics = cluster_columns(problem, joined["tokens_s"], n_gpus, joined["tpot_ms"], joined["ttft_ms"])
-    own = pl.DataFrame(
-        {
-            **metrics,
-            "request_rate_rps": joined["tokens_s"] / answers,
-            "concurrency": joined["batch"] * groups,
-            "batch": joined["batch"],
-            "ctx_tokens": joined["ctx_tokens"],
-            "chunked_prefill": joined["ctx_tokens"] % shape.isl != 0,
-            "memory_gib": np.concatenate(memory),
-        }
-    )
-    return pl.concat([own, worker_table([front.worker for front in fronts])[index]], how="horizontal")
+    memory = [memory_gib(front.memory, tokens_in_flight(front, shape), front.batch) for front in fronts]
+    columns: dict[str, np.ndarray] = {
+        **cluster_columns(problem, joined["tokens_s"], n_gpus, joined["tpot_ms"], joined["ttft_ms"]),
+        "request_rate_rps": joined["tokens_s"] / max(fronts[0].worker.answer_tokens(shape), 1),
+        "concurrency": joined["batch"] * groups,
+        "batch": joined["batch"],
+        "ctx_tokens": joined["ctx_tokens"],
+        "chunked_prefill": joined["ctx_tokens"] % shape.isl != 0,
+        "memory_gib": np.concatenate(memory),
+    }
+    rows = np.arange(index.size) if every else worth_keeping(problem, index, columns)
+    own = pl.DataFrame({name: values[rows] for name, values in columns.items()})
+    workers = worker_table([front.worker for front in fronts])[index[rows]]
+    return pl.concat([own, workers], how="horizontal")
 
 
 def tokens_in_flight(front: LayoutFront, shape: Shape) -> np.ndarray:
@@ -123,34 +137,31 @@ def pool_columns(pool: Pool, rows: np.ndarray, shape: Shape, role: str) -> "pl.D
 
 
 def disagg_frame(problem: Problem, shape: Shape, matches: Matches, losses: tuple[float, float]) -> "pl.DataFrame":
-    """All matched rows; ``losses`` are the shares that the prefill and the decode pool sustain."""
+    """The matched rows that are worth keeping; ``losses`` are the shares that both pools sustain."""
     import polars as pl
 
     prefill, decode = matches.prefill, matches.decode
     if decode.index.size == 0:
         return pl.DataFrame()
     x, y, row = matches.prefill_workers, matches.decode_workers, matches.prefill_row
-    every = np.arange(decode.index.size)
     rate = np.minimum(prefill.rate_rps[row] * x * losses[0], decode.rate_rps * y * losses[1])
     rate = np.minimum(rate, matches.most_rps)
     n_gpus = x * prefill.gpus[row] + y * decode.gpus + matches.beside_gpus
-    first, second = pool_columns(prefill, row, shape, "prefill"), pool_columns(decode, every, shape, "decode")
     ttft = prefill.latency_ms[row] * PREFILL_QUEUE
     groups = [worker.layout.attn_dp * worker.layout.pp for worker in decode.workers]
-    groups_of = np.array(groups, np.int64)[decode.index]
-    metrics = cluster_columns(problem, rate * problem.osl, n_gpus, decode.latency_ms, ttft)
-    own = pl.DataFrame(
-        {
-            **metrics,
-            "request_rate_rps": rate,
-            "concurrency": decode.batch * groups_of * y,
-            "xpyd": [f"{a}P{b}D" for a, b in zip(x.tolist(), y.tolist(), strict=True)],
-            "prefill_workers": x,
-            "decode_workers": y,
-        }
+    columns: dict[str, np.ndarray] = {
+        **cluster_columns(problem, rate * problem.osl, n_gpus, decode.latency_ms, ttft),
+        "request_rate_rps": rate,
+        "concurrency": decode.batch * np.array(groups, np.int64)[decode.index] * y,
+        "prefill_workers": x,
+        "decode_workers": y,
+    }
+    kept = worth_keeping(problem, decode.index, columns)
+    own = pl.DataFrame({name: values[kept] for name, values in columns.items()}).with_columns(
+        pl.format("{}P{}D", "prefill_workers", "decode_workers").alias("xpyd")
     )
-    joined = pl.concat([own, first, second], how="horizontal")
-    return joined.with_columns(
+    parts = [own, pool_columns(prefill, row[kept], shape, "prefill"), pool_columns(decode, kept, shape, "decode")]
+    return pl.concat(parts, how="horizontal").with_columns(
         pl.max_horizontal("prefill_memory_gib", "decode_memory_gib").alias("memory_gib"),
         pl.col("decode_backend").alias("backend"),
         pl.col("decode_version").alias("version"),

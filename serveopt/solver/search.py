@@ -229,7 +229,8 @@ def agg_rows(search: Search, problem: Problem) -> "pl.DataFrame":
         asked, _ = tightened(problem, encoder)
         known = search.known if asked.ttft_ms == search.known_ms else None
         fronts = search.sweep.fronts(asked.ttft_ms, known)
-        frame = agg_frame(problem, search.shape, list(beside(problem, fronts, encoder)))
+        # Beside encode workers another row of a layout may be its best.
+        frame = agg_frame(problem, search.shape, list(beside(problem, fronts, encoder)), every=encoder is not None)
         most_rps = most_replicated(problem, frame, encoder)
         return add_encoders(problem, frame, encoder) if encoder else frame, most_rps
 
