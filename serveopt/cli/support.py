@@ -31,9 +31,7 @@ def command(
     system: Annotated[
         str, typer.Option("--system", "--system-name", help="Comma list of systems; all: those with data.")
     ] = "all",
-    backend: Annotated[
-        str, typer.Option("--backend", "--backend-name", help="Comma list of backends; all.")
-    ] = "all",
+    backend: Annotated[str, typer.Option("--backend", "--backend-name", help="Comma list of backends; all.")] = "all",
     backend_version: Annotated[
         str, typer.Option("--backend-version", "--perf-db-version", help="An exact version, current, previous or next.")
     ] = "current",

@@ -58,8 +58,6 @@ def count_fitting(memory, budgets, batch, possible):
     return low
 
 
-
-
 @kernel
 def tally_block(work, priced, counts):
     """Nothing; counts the misses of both targets in priced float64[3, count]."""

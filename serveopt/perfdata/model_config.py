@@ -165,9 +165,7 @@ def _head_dim(reader: FieldReader, hidden: int, heads: int) -> int:
 
 
 def _experts(reader: FieldReader, width: int) -> dict[str, int]:
-    count = reader.integer(
-        "num_local_experts", "n_routed_experts", "moe_num_experts", "num_experts", low=0, default=0
-    )
+    count = reader.integer("num_local_experts", "n_routed_experts", "moe_num_experts", "num_experts", low=0, default=0)
     chosen = reader.integer(
         "num_experts_per_tok", "top_k_experts", "moe_top_k", "num_experts_per_token", low=0, default=0
     )
@@ -190,9 +188,7 @@ def _extra(reader: FieldReader, family: str) -> dict[str, Any]:
         values[section] = inner or None
     values["hybrid_override_pattern"] = _layer_pattern(reader)
     values["block_configs"] = _block_configs(reader)
-    return {
-        name: value for name, value in values.items() if value is not None and value != "" and value != ()
-    }
+    return {name: value for name, value in values.items() if value is not None and value != "" and value != ()}
 
 
 def _layer_pattern(reader: FieldReader) -> str:

@@ -147,9 +147,7 @@ def load_system(name: str, paths: Iterable[str] = ("default",)) -> SystemSpec:
     known = system_names(directories)
     close = difflib.get_close_matches(wanted.lower(), known, n=3, cutoff=0.5)
     did_you_mean = f"; did you mean {', '.join(close)}?" if close else ""
-    raise ConfigError(
-        f"unknown system {name!r:.80}{did_you_mean}", field="system", hint=f"systems: {', '.join(known)}"
-    )
+    raise ConfigError(f"unknown system {name!r:.80}{did_you_mean}", field="system", hint=f"systems: {', '.join(known)}")
 
 
 def system_names(paths: Iterable[str] = ("default",)) -> tuple[str, ...]:
@@ -235,10 +233,7 @@ def _sizes(value: object, field: str, file: Path) -> dict[int, int]:
     """Bytes by tensor-parallel size."""
     if not isinstance(value, dict) or not value:
         raise ConfigError(f"{file}: {_spelling(field)} must map GPU counts to bytes", field="system")
-    return {
-        int(_number(key, "gpus_per_node", file)): int(_number(size, field, file))
-        for key, size in value.items()
-    }
+    return {int(_number(key, "gpus_per_node", file)): int(_number(size, field, file)) for key, size in value.items()}
 
 
 def _number(value: object, field: str, file: Path) -> float:

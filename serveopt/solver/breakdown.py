@@ -167,7 +167,9 @@ def add_measured_share(
     for row in frame.to_dicts():
         first, second = (
             workers[
-                row.get("variant", ""), row[f"{p}backend"], row[f"{p}system"],
+                row.get("variant", ""),
+                row[f"{p}backend"],
+                row[f"{p}system"],
                 Layout(*(row[f"{p}{name}"] for name in Layout._fields)),
             ]
             for p in prefixes

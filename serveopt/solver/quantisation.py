@@ -144,9 +144,7 @@ def adapt_for_search(
     return _keep(user_set, modes, adapted)
 
 
-def adapt_for_large_ep(
-    modes: QuantModes, model: ModelConfig, *, backend: str, user_set: Set[str]
-) -> QuantModes:
+def adapt_for_large_ep(modes: QuantModes, model: ModelConfig, *, backend: str, user_set: Set[str]) -> QuantModes:
     """Rule 7: the expert-parallel graph of sglang runs DeepSeek-V3 attention in block FP8."""
     applies = model.architecture == "DeepseekV3ForCausalLM" and backend == "sglang"
     return _keep(user_set, modes, replace(modes, fmha="fp8_block", kv="fp8") if applies else modes)

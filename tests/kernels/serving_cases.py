@@ -63,9 +63,7 @@ def build_case(work: Workload, scheduler: Scheduler, sizes: list[int], most: int
     decode, attention = (np.cumsum(random.uniform(0, 0.3, most + 1)) for _ in range(2))
     logits = 0.37 + np.cumsum(random.uniform(0, 0.05, most * scheduler.drafts + int(budgets[-1]) // work.isl + 2))
     steps = Steps(context, logits, decode + 1.0, attention - attention[0])
-    return Case(
-        work, scheduler, steps, build_budgets(work, budgets, whole_ms, scheduler), whole_ms, most
-    )
+    return Case(work, scheduler, steps, build_budgets(work, budgets, whole_ms, scheduler), whole_ms, most)
 
 
 @st.composite

@@ -1,6 +1,7 @@
 """Compiled code on disk: whole or as good as absent, whatever happens to the process, the files or the directory."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import numba
 import numpy as np
 import pytest
 
-from serveopt.kernels.jit import KernelCache, cache_directory
+from serveopt.kernels import jit
+from serveopt.kernels.jit import KernelCache, cache_directory, must_compile
 
 pytestmark = pytest.mark.jit_sizes
 
@@ -142,3 +144,19 @@ def test_new_process_loads_every_kernel() -> None:
         done = subprocess.run([sys.executable, "-c", ALL_KERNELS], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-2:] == ["1", "1"]
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_deleted_directory_means_compiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A running process whose cache was deleted, and parts that a killed one left, are no kernels."""
+    monkeypatch.setattr(jit.config, "DISABLE_JIT", 0)
+    monkeypatch.setattr(jit, "COMPILED", [])
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    found = cache_directory()
+    assert found is not None
+    (found / f"add-1{jit.PART}").touch()
+    assert must_compile()
+    (found / "add-1").touch()
+    assert not must_compile()
+    shutil.rmtree(found)
+    assert must_compile()

@@ -60,30 +60,34 @@ PROBLEM_FAULTS: dict[str, tuple[Any, ...]] = {
     "max_encoder_batch": COUNTS,
     "max_encoder_workers": COUNTS,
 } | OPTION_FAULTS
-POINT_FAULTS: dict[str, tuple[Any, ...]] = {
-    "model": ("", None),
-    "system": ("", None),
-    "backend": ("auto", "tgi", None),
-    "mode": ("both", None),
-    "cost_model": ("peer", ""),
-    "isl": COUNTS,
-    "osl": COUNTS,
-    "prefix_len": (-1, 1024, 1.5, True),
-    "batch": COUNTS,
-    "ctx_tokens": COUNTS[:-1],
-    "max_seq_len": COUNTS[:-1],
-    "free_gpu_memory_fraction": (*NUMBERS, 1.01),
-    "gemm_quant": ("fp7",),
-    "moe_quant": ("fp7",),
-    "fmha_quant": ("fp7",),
-    "kv_quant": ("fp7",),
-    "comm_quant": ("fp7",),
-} | {
-    f"{pool}{degree}": COUNTS[:-1]
-    for pool in ("", "prefill_", "decode_")
-    for degree in ("tp", "pp", "attn_dp", "moe_tp", "moe_ep", "cp", "batch", "workers")
-    if f"{pool}{degree}" not in ("batch", "workers")
-} | OPTION_FAULTS
+POINT_FAULTS: dict[str, tuple[Any, ...]] = (
+    {
+        "model": ("", None),
+        "system": ("", None),
+        "backend": ("auto", "tgi", None),
+        "mode": ("both", None),
+        "cost_model": ("peer", ""),
+        "isl": COUNTS,
+        "osl": COUNTS,
+        "prefix_len": (-1, 1024, 1.5, True),
+        "batch": COUNTS,
+        "ctx_tokens": COUNTS[:-1],
+        "max_seq_len": COUNTS[:-1],
+        "free_gpu_memory_fraction": (*NUMBERS, 1.01),
+        "gemm_quant": ("fp7",),
+        "moe_quant": ("fp7",),
+        "fmha_quant": ("fp7",),
+        "kv_quant": ("fp7",),
+        "comm_quant": ("fp7",),
+    }
+    | {
+        f"{pool}{degree}": COUNTS[:-1]
+        for pool in ("", "prefill_", "decode_")
+        for degree in ("tp", "pp", "attn_dp", "moe_tp", "moe_ep", "cp", "batch", "workers")
+        if f"{pool}{degree}" not in ("batch", "workers")
+    }
+    | OPTION_FAULTS
+)
 DISAGG = {"mode": "disagg", "prefill_batch": 1, "prefill_workers": 2, "decode_batch": 8, "decode_workers": 1}
 
 

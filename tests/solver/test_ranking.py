@@ -1,5 +1,6 @@
 """A ranking answers other targets as a new search would, and a search that is stopped says so."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -178,3 +179,75 @@ def test_events_tell_the_search() -> None:
         fronts = [event for event in events if isinstance(event, Front) and event.serving_mode == mode]
         own = ranking.pareto.filter(pl.col("serving_mode") == mode)
         assert list(fronts[-1].tokens_s_user) == pytest.approx(own["tokens_s_user"].to_list(), rel=1e-12)
+
+
+def test_kinds_of_encode_workers_come_back_with_time() -> None:
+    """What was too slow an encoder for the first TTFT target is tried under a longer one."""
+    tight = replace(SPACES[3], ttft_ms=35.0, total_gpus=4, tpot_ms=60.0)
+    loose = replace(tight, ttft_ms=400.0)
+    check_equal(solve(tight).rank(ttft_ms=400.0), solve(loose))
+
+
+# Targets cut the batches of this one.
+WIDE = replace(SMALL, ttft_ms=1e4, tpot_ms=6.0, max_batch=20_000, max_ctx_tokens=40)
+
+
+@pytest.mark.jit_sizes
+def test_threads_may_ask_for_more_batches_at_once() -> None:
+    """One of them prices what is missing, all get the same answer."""
+    ranking = solve(WIDE)
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda tpot_ms: ranking.rank(tpot_ms=tpot_ms), [90.0, 90.0, 90.0]))
+    for asked in answers:
+        check_equal(asked, solved(replace(WIDE, tpot_ms=90.0)))
+        assert asked.evaluated == answers[0].evaluated > ranking.evaluated
+    assert ranking.rank().rejected["agg"] == ranking.rejected["agg"]
+
+
+@pytest.mark.jit_sizes
+def test_an_interrupted_extension_changes_nothing() -> None:
+    """A plan that is not carried out to its end is not kept."""
+    ranking = solve(WIDE)
+    (search,) = ranking._searches
+    before = (list(search.sweep.tops), len(search.sweep.segments))
+    plan = search.sweep.plan(replace(search.problem, tpot_ms=500.0))
+    assert plan.candidates > 0
+    next(plan.segments)
+    assert (list(search.sweep.tops), len(search.sweep.segments)) == before
+
+
+@pytest.mark.parametrize("name", ["vllm aggregated", "sglang disaggregated"])
+def test_an_interrupt_keeps_the_backends_before(name: str) -> None:
+    """Ctrl-C at the first word of a stage: what was finished is ranked, the rest is named."""
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, Progress) and event.stage == name:
+            raise KeyboardInterrupt
+
+    ranking = solve(replace(SMALL, backend="auto", ttft_ms=1e3, tpot_ms=50.0), on_event=interrupt)
+    assert ranking.stopped_by == "interrupt"
+    assert set(ranking.agg["backend"]) <= {"trtllm", "sglang"}
+    assert name in ranking.unfinished
+    assert "vllm disaggregated" in ranking.unfinished
+    with pytest.raises(NoFeasible):
+        ranking.rank(tpot_ms=1e-3)
+
+
+def test_a_limit_that_is_just_met_ends_nothing() -> None:
+    """A search that priced everything is whole, whatever the limit."""
+    whole = solved(SMALL)
+    ranking = solve(SMALL, stop=Stop(candidates=whole.evaluated))
+    assert not ranking.partial
+    check_equal(ranking, whole)
+
+
+@pytest.mark.jit_sizes
+def test_a_quick_mixed_step_may_serve_a_batch_whose_decode_step_is_slow() -> None:
+    """The batches of a search are cut where neither step is quick enough, not where decoding alone is slow."""
+    problem = replace(
+        SMALL, total_gpus=1, backend="vllm", isl=1, osl=2, nextn=5, nextn_accepted=3.5, max_ctx_tokens=300,
+        max_batch=900, ttft_ms=1e6, tpot_ms=6.0, serving_mode="agg", prefix_len=0,
+    )  # fmt: skip
+    best = solve(problem).agg["tokens_s_gpu_cluster"][0]
+    wide = solve(replace(problem, tpot_ms=120.0)).rank(tpot_ms=6.0)
+    assert best == pytest.approx(wide.agg["tokens_s_gpu_cluster"][0], rel=1e-12)

@@ -47,13 +47,16 @@ DEVIATIONS = (
     Deviation("the state is read and written, measured kernels are used", ("NEMOTRONH",), r"\w+_mamba_(ssm|conv1d)"),
     Deviation("attention left out of quantisation stays bfloat16", ("NEMOTRONH",), r"\w+_(qkv|proj)_gemm"),
     Deviation(
-        "attention keeps its quantisation where only norms are left out", ("DEEPSEEKV32",), r"\w+_attention",
+        "attention keeps its quantisation where only norms are left out",
+        ("DEEPSEEKV32",),
+        r"\w+_attention",
         models=("GLM",),
     ),
     Deviation("prefill has logits", ("MOE", "QWEN3VL_MOE"), "context_logits_gemm"),
     Deviation("queries and keys are normalised", ("QWEN3VL", "QWEN3VL_MOE"), "context_attention"),
     Deviation(
-        "window pattern, shared experts, dense all-reduces", ("HYBRIDMOE",),
+        "window pattern, shared experts, dense all-reduces",
+        ("HYBRIDMOE",),
         r"\w+_(swa|global|shared_expert)_\w+|(context|generation)_attention",
     ),
     Deviation("vLLM decodes on the latent cache", ("DEEPSEEK", "KIMIK25"), r"generation_\w+", ("vllm",), ("NVFP4",)),

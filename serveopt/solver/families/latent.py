@@ -138,9 +138,7 @@ def granular(setting: Setting, phase: str, count: float, labels: Labels) -> list
 def _context_kernel(setting: Setting, count: float, _: str) -> list[ops.Operator]:
     heads, quant = setting.model.num_heads // setting.layout.tp, setting.quant
     widths = kernel_widths(setting.model)
-    return [
-        ops.Mla("context_attention", count, ops.CONTEXT, heads, quant.fmha, quant.kv, setting.layout.cp, widths)
-    ]
+    return [ops.Mla("context_attention", count, ops.CONTEXT, heads, quant.fmha, quant.kv, setting.layout.cp, widths)]
 
 
 def _generation_kernel(setting: Setting, count: float, bmm: str) -> list[ops.Operator]:
@@ -148,7 +146,12 @@ def _generation_kernel(setting: Setting, count: float, bmm: str) -> list[ops.Ope
     return [
         ops.MlaBmm("generation_bmm_pre", count, "pre", heads, bmm),
         ops.Mla(
-            "generation_attention", count, ops.GENERATION, heads, quant.fmha, quant.kv,
+            "generation_attention",
+            count,
+            ops.GENERATION,
+            heads,
+            quant.fmha,
+            quant.kv,
             widths=kernel_widths(setting.model),
         ),
         ops.MlaBmm("generation_bmm_post", count, "post", heads, bmm),

@@ -31,9 +31,7 @@ def pass_curve(table: Table | None, name: str, k: int, grows: bool) -> TokenCurv
     return TokenCurve(np.append(m_axis.astype(np.float64), FAR_TOKENS), np.append(row, tail) * scale, "silicon")
 
 
-def static_fp8_curve(
-    fp8: TokenCurve, passes: list[TokenCurve], system: SystemSpec, n: int, k: int
-) -> TokenCurve:
+def static_fp8_curve(fp8: TokenCurve, passes: list[TokenCurve], system: SystemSpec, n: int, k: int) -> TokenCurve:
     """The fp8 curve less the passes, never below the roofline."""
     knots = np.unique(np.concatenate([fp8.tokens, *(curve.tokens for curve in passes)]))
     latency = np.interp(knots, fp8.tokens, fp8.latency_ms)
