@@ -4,7 +4,7 @@ Aggregated rows come from the bounds of the sweep (solver/sweep.py), disaggregat
 every row whatever the targets (solver/match.py). Only a TPOT target beyond what was followed asks for more batches.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -120,34 +120,48 @@ def plan_search(problem: Problem, engine: Engine, variant: Variant, label: str) 
     )  # fmt: skip
 
 
-def run_search(search: Search, teller: Teller, stop: Stop) -> str:
-    """Why the search ended early, or ""; everything is priced then."""
+def nothing() -> None:
+    """None; what is done meanwhile where there is nothing to do."""
+
+
+def run_search(search: Search, teller: Teller, stop: Stop, meanwhile: Callable[[], None] = nothing) -> str:
+    """Why the search ended early, or ""; everything is priced then.
+
+    While the sweep keeps the other threads busy this one prices the pools, and then does what is asked ``meanwhile``.
+    """
     problem, tally = search.problem, search.tallies["agg"]
+    pools: list[Pools] = []
+
+    def aside() -> None:
+        if search.decode_engine is not None:
+            pools.append(price_pools(search, problem))
+        meanwhile()
+
     # Of encode workers the quickest leaves the most time: what is late beside it is late beside all.
     search.known_ms = max(tightened(problem, encoder)[0].ttft_ms for encoder in search.encoders)
     plan = search.sweep.plan(replace(problem, ttft_ms=search.known_ms))
-    swept = sweep_layouts(search, plan, teller, stop)
+    swept = sweep_layouts(search, plan, (teller, stop), aside)
     search.sweep.keep(plan, swept)
     tally.add(swept.tally)
     search.known, search.reach_ms = swept.fronts, FRONT_REACH * problem.tpot_ms
     search.swept = not swept.stopped
     teller.end_stage(tally)
-    if swept.stopped or search.decode_engine is None:
-        return swept.stopped
-    if stop.reached(teller.evaluated):
-        return stop.reached(teller.evaluated)
-    try:
-        search.pools = price_pools(search, problem, teller)
-    except KeyboardInterrupt:
-        return "interrupt"
+    stopped = swept.stopped or (stop.reached(teller.evaluated) if pools else "")
+    if stopped or not pools:
+        return stopped
+    teller.progress(stages_of(search.label)[1], (0, 1), Tally())
+    (search.pools,) = pools
     search.tallies["disagg"].add(search.pools.tally)
-    tell_pools(search, problem, teller)
+    if teller.listened:
+        teller.pools(pool_rows(search, problem, Tally())[0])
+    teller.progress(stages_of(search.label)[1], (1, 1), search.pools.tally)
     teller.end_stage(search.tallies["disagg"])
     return ""
 
 
-def sweep_layouts(search: Search, plan: Plan, teller: Teller, stop: Stop) -> Swept:
+def sweep_layouts(search: Search, plan: Plan, told: tuple[Teller, Stop], meanwhile: Callable[[], None]) -> Swept:
     """What was swept of a plan, told as it goes."""
+    teller, stop = told
     stage, sweep, done = stages_of(search.label)[0], search.sweep, 0
     pieces: list[np.ndarray] = []
     teller.progress(stage, (0, plan.candidates), Tally())
@@ -165,32 +179,20 @@ def sweep_layouts(search: Search, plan: Plan, teller: Teller, stop: Stop) -> Swe
         teller.progress(stage, (done, plan.candidates), swept.tally, parallel)
         return stop.reached(teller.evaluated + swept.priced) if done < plan.candidates else ""
 
-    swept = run_sweep(plan, search.known_ms, search.problem.worker_threads, on_segment)
+    swept = run_sweep(plan, search.known_ms, search.problem.worker_threads, on_segment, meanwhile)
     if not swept.stopped and done < plan.candidates:
         # The reference leaves out budgets that repeat others.
         teller.progress(stage, (plan.candidates, plan.candidates), swept.tally)
     return swept
 
 
-def price_pools(search: Search, problem: Problem, teller: Teller) -> Pools:
+def price_pools(search: Search, problem: Problem) -> Pools:
     """The pools of disaggregated serving, all their rows."""
-    stage, tally = stages_of(search.label)[1], Tally()
-    prefill_workers = in_role(problem, search.workers, "prefill")
-    teller.progress(stage, (0, 3), tally)
-    prefill = price_prefill(problem, search.shape, prefill_workers, tally)
-    tally.counts[Reason.PRICED] += prefill.index.size
-    teller.progress(stage, (1, 3), tally)
+    tally = Tally()
+    prefill = price_prefill(problem, search.shape, in_role(problem, search.workers, "prefill"), tally)
     decode = price_decode(problem, search.shape, in_role(problem, search.decode_workers, "decode"), tally)
-    tally.counts[Reason.PRICED] += decode.index.size
-    teller.progress(stage, (2, 3), tally)
+    tally.counts[Reason.PRICED] += prefill.index.size + decode.index.size
     return Pools(prefill, decode, search.engine.backend.equal_tp_pools, tally)
-
-
-def tell_pools(search: Search, problem: Problem, teller: Teller) -> None:
-    """Nothing; tells what the pools come to."""
-    if teller.listened and search.pools is not None:
-        teller.pools(pool_rows(search, problem, Tally())[0])
-        teller.progress(stages_of(search.label)[1], (3, 3), search.pools.tally)
 
 
 def rows_of(search: Search, problem: Problem) -> Rows:
@@ -208,10 +210,10 @@ def extend(search: Search, problem: Problem) -> None:
             return
         silent = Teller(problem, ignore)
         plan = search.sweep.plan(replace(problem, ttft_ms=search.known_ms))
-        swept = sweep_layouts(search, plan, silent, Stop())
+        swept = sweep_layouts(search, plan, (silent, Stop()), nothing)
         if swept.stopped:
             raise KeyboardInterrupt
-        pools = price_pools(search, problem, silent) if search.pools is not None else None
+        pools = price_pools(search, problem) if search.pools is not None else None
         more = swept.priced
         if pools is not None and search.pools is not None:
             more += pools.decode.index.size - search.pools.decode.index.size

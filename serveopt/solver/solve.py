@@ -10,6 +10,7 @@ True
 """
 
 import time
+from functools import partial
 
 from serveopt.errors import ConfigError, MissingTable, NoFeasible, ServeoptError
 from serveopt.kernels.jit import cache_directory, must_compile
@@ -75,25 +76,43 @@ def unfinished(opened: list[Opened], searches: list[Search]) -> list[str]:
 def search_all(
     problem: Problem, opened: list[Opened], errors: dict[str, ServeoptError], told: tuple[Teller, Stop]
 ) -> tuple[list[Search], str]:
-    """(searches of all engines, why they ended early or ""); an engine without data enters ``errors``."""
+    """(searches of all engines, why they ended early or ""); an engine without data enters ``errors``.
+
+    Each is planned while the one before is swept.
+    """
     teller, stop = told
     searches: list[Search] = []
-    for one in opened:
-        stopped = stop.reached(teller.evaluated) if searches else ""
-        if stopped:
-            return searches, stopped
+    ahead: list[Search | ServeoptError] = []
+
+    def plan(number: int) -> None:
+        if number == len(ahead) < len(opened):
+            ahead.append(plan_or_error(opened[number]))
+
+    for number, one in enumerate(opened):
         try:
-            search = plan_search(one.problem, one.engine, one.variant, one.label)
-            searches.append(search)
-            stopped = run_search(search, teller, stop)
-        except (MissingTable, ConfigError) as error:
-            errors[one.label] = error if one.variant.label else skippable(problem, error)
-            searches = [search for search in searches if search.label != one.label]
+            stopped = stop.reached(teller.evaluated) if searches else ""
+            if stopped:
+                return searches, stopped
+            plan(number)
+            search = ahead[number]
+            if isinstance(search, Search):
+                searches.append(search)
+                stopped = run_search(search, teller, stop, partial(plan, number + 1))
         except KeyboardInterrupt:
             stopped = "interrupt"
         if stopped:
             return searches, stopped
+        if isinstance(search, MissingTable | ConfigError):
+            errors[one.label] = search if one.variant.label else skippable(problem, search)
     return searches, ""
+
+
+def plan_or_error(one: Opened) -> Search | ServeoptError:
+    """The planned search of an engine, or why there is none."""
+    try:
+        return plan_search(one.problem, one.engine, one.variant, one.label)
+    except (MissingTable, ConfigError) as error:
+        return error
 
 
 def cache_note() -> tuple[str, ...]:

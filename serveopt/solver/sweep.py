@@ -230,10 +230,13 @@ class Swept:
         return int(self.tally.counts[Reason.PRICED])
 
 
-def run_sweep(plan: Plan, ttft_ms: float, threads: int, on_segment: Callable[[Swept], str]) -> Swept:
+def run_sweep(
+    plan: Plan, ttft_ms: float, threads: int, on_segment: Callable[[Swept], str], meanwhile: Callable[[], None]
+) -> Swept:
     """What was swept of a plan, with fronts within a TTFT target.
 
     ``on_segment`` is told after each segment, in the order of enumeration; what it returns ends the sweep.
+    ``meanwhile`` is called once, when all segments are planned and most of them still to be swept.
     """
     swept = Swept()
     swept.tally.counts += plan.counts
@@ -263,9 +266,11 @@ def run_sweep(plan: Plan, ttft_ms: float, threads: int, on_segment: Callable[[Sw
                 if take(all_of_them=False):
                     break
             else:
+                meanwhile()
                 take(all_of_them=True)
         except KeyboardInterrupt:
             # What was found until now is an answer too, and said to be partial.
+            take(all_of_them=False)
             swept.stopped = "interrupt"
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
