@@ -15,6 +15,7 @@ TARGETS_MS = (*range(1, 20), *range(20, 300, 5))
 PREFILL_KEPT = 32
 DECODE_KEPT = 16
 MOST_WORKERS = 32
+MOST_GPUS = 128  # of the largest replica that it allows
 SAME = 1e-9  # relative difference below which rates are equal
 
 
@@ -48,17 +49,20 @@ def best_pair(
     prefill: Pool, decode: Pool, row: int, replicas: np.ndarray, equal_tp: bool
 ) -> tuple[float, int, int, int]:
     """(requests/s per GPU, prefill row, x, y) for one decode row; row -1 when nothing fits."""
-    x = np.arange(1, MOST_WORKERS + 1)[None, :]
-    y = np.arange(1, MOST_WORKERS + 1)[:, None]
+    workers = np.arange(1, MOST_WORKERS + 1)
+    x, y = workers[None, None, :], workers[None, :, None]
+    gpus = x * prefill.gpus[:, None, None] + y * decode.gpus[row]
+    supply = x * prefill.rate_rps[:, None, None] * PREFILL_LOSS
+    rate = np.minimum(supply, y * decode.rate_rps[row] * DECODE_LOSS) / gpus
+    allowed = np.zeros(MOST_GPUS + 2, bool)  # the last place stands for all larger ones
+    allowed[replicas] = True
+    rate = np.where(allowed[np.minimum(gpus, allowed.size - 1)], rate, 0.0).reshape(prefill.index.size, -1)
+    if equal_tp:
+        rate[prefill.tp != decode.tp[row]] = 0.0
+    # The same ratio of workers gives the same rate but for rounding: the first of equals is the smallest replica.
+    at = (rate >= rate.max(axis=1, keepdims=True) * (1.0 - SAME)).argmax(axis=1)
     best = (0.0, -1, 0, 0)
-    for p in range(prefill.index.size):
-        if equal_tp and prefill.tp[p] != decode.tp[row]:
-            continue
-        gpus = x * prefill.gpus[p] + y * decode.gpus[row]
-        rate = np.minimum(x * prefill.rate_rps[p] * PREFILL_LOSS, y * decode.rate_rps[row] * DECODE_LOSS) / gpus
-        rate = np.where(np.isin(gpus, replicas), rate, 0.0)
-        # The same ratio of workers gives the same rate but for rounding: the first of equals is the smallest replica.
-        at = int((rate >= rate.max() * (1.0 - SAME)).argmax())
-        if rate.flat[at] > best[0]:
-            best = (float(rate.flat[at]), p, at % MOST_WORKERS + 1, at // MOST_WORKERS + 1)
+    for p, value in enumerate(rate[np.arange(at.size), at].tolist()):
+        if value > best[0]:
+            best = (value, p, int(at[p]) % MOST_WORKERS + 1, int(at[p]) // MOST_WORKERS + 1)
     return best
