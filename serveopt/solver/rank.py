@@ -41,6 +41,18 @@ def rank_rows(problem: "Problem", frame: "pl.DataFrame", serving_mode: str) -> "
     return best.with_row_index("rank", offset=1).with_columns(pl.col("rank").cast(pl.Int64))
 
 
+def front_rows(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """int64[k]: the rows that no other row beats where both metrics are to be large, largest x first.
+
+    >>> front_rows(np.array([1.0, 3.0, 2.0]), np.array([5.0, 1.0, 0.5])).tolist()
+    [1, 0]
+    """
+    order = np.lexsort((-y, -x))
+    keep = np.zeros(order.size, bool)
+    mark_front(order, x, y, keep)
+    return order[keep[order]]
+
+
 def pareto_rows(problem: "Problem", agg: "pl.DataFrame", disagg: "pl.DataFrame") -> "pl.DataFrame":
     """Rows of each serving mode that no other of it beats in both tokens/s/user and tokens/s/GPU of the cluster."""
     import polars as pl
@@ -59,8 +71,5 @@ def pareto_rows(problem: "Problem", agg: "pl.DataFrame", disagg: "pl.DataFrame")
         named = frame.with_columns(pl.lit(mode).alias("serving_mode"), labels[mode].alias("label"))  # type: ignore[union-attr]
         # Copies: polars hands out read-only views, which are another type to a compiled kernel.
         x, y = np.array(named["tokens_s_user"]), np.array(named["tokens_s_gpu_cluster"])
-        order = np.lexsort((-y, -x))
-        keep = np.zeros(order.size, bool)
-        mark_front(order, x, y, keep)
-        frames.append(named.select(FRONT_COLUMNS)[order[keep[order]][::-1]])
+        frames.append(named.select(FRONT_COLUMNS)[front_rows(x, y)[::-1]])
     return pl.concat(frames) if frames else pl.DataFrame()

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serveopt.kernels.pareto import mark_front
 from serveopt.kernels.records import Memory
 from serveopt.solver.backends import GIB
 from serveopt.solver.budgets import step_prompts
@@ -13,6 +12,7 @@ from serveopt.solver.footprint import activation_bytes
 from serveopt.solver.match import Matches, Pool
 from serveopt.solver.pools import PREFILL_QUEUE
 from serveopt.solver.problem import Problem
+from serveopt.solver.rank import front_rows
 from serveopt.solver.shape import Shape
 from serveopt.solver.sweep import LayoutFront
 from serveopt.solver.worker import Worker
@@ -74,7 +74,7 @@ def worth_keeping(problem: Problem, group: np.ndarray, metrics: dict[str, np.nda
     """
     user, rate = metrics["tokens_s_user"], metrics["tokens_s_gpu_cluster"]
     keep = np.zeros(user.size, bool)
-    mark_front(np.lexsort((-rate, -user)), user, rate, keep)
+    keep[front_rows(user, rate)] = True
     # The order of rank.order_rows.
     order = np.lexsort((-metrics["concurrency"], metrics["n_gpus"], -user, -rate, group))
     order = order[metrics["tpot_ms"][order] <= problem.tpot_ms]

@@ -22,12 +22,12 @@ from serveopt.kernels.fronts import (
     FRONT_TPOT,
     FRONT_TTFT,
 )
-from serveopt.kernels.pareto import mark_front
 from serveopt.kernels.records import REASONS, Budgets, Memory, Reason, Serving
 from serveopt.kernels.sweeping import SPAN, find_front, find_nearest, sweep_batches
 from serveopt.solver.budgets import BudgetGrid, grid_budgets, price_budgets
 from serveopt.solver.footprint import NO_ROOM
 from serveopt.solver.problem import Problem
+from serveopt.solver.rank import front_rows
 from serveopt.solver.shape import Shape
 from serveopt.solver.space import batches, context_budgets, reference_budget_groups
 from serveopt.solver.worker import Worker
@@ -280,10 +280,7 @@ def run_sweep(
 def merge_fronts(worker: Worker, memory: Memory, parts: list[np.ndarray]) -> LayoutFront:
     """One front from those of a layout's segments."""
     rows = np.concatenate([np.zeros((FRONT_ROWS, 0)), *parts], axis=1)
-    order = np.lexsort((-rows[FRONT_TOKENS_S], rows[FRONT_TPOT]))
-    keep = np.zeros(order.size, bool)
-    mark_front(order, -rows[FRONT_TPOT], rows[FRONT_TOKENS_S], keep)
-    rows = rows[:, order[keep[order]]]
+    rows = rows[:, front_rows(-rows[FRONT_TPOT], rows[FRONT_TOKENS_S])]
     return LayoutFront(
         worker=worker,
         memory=memory,

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serveopt.kernels.pareto import mark_front
 from serveopt.kernels.records import REASON_TEXT, Reason
 from serveopt.solver.events import Event, Finished, Found, Front, OnEvent, Progress, Started, ignore
 from serveopt.solver.problem import Problem
+from serveopt.solver.rank import front_rows
 from serveopt.solver.rows import cluster_columns
 from serveopt.solver.sweep import LayoutFront, Tally
 
@@ -110,9 +110,6 @@ class Teller:
         """Nothing; adds points to the front of a serving mode and tells it."""
         known = self._fronts.get(mode, (np.zeros(0), np.zeros(0)))
         x, y = np.concatenate([known[0], users]), np.concatenate([known[1], rates])
-        order = np.lexsort((-y, -x))
-        keep = np.zeros(order.size, bool)
-        mark_front(order, x, y, keep)
-        chosen = order[keep[order]][::-1]
+        chosen = front_rows(x, y)[::-1]
         self._fronts[mode] = (x[chosen], y[chosen])
         self.tell(Front(mode, tuple(x[chosen].tolist()), tuple(y[chosen].tolist())))
