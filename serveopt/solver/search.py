@@ -61,6 +61,15 @@ class Pools:
 
 
 @dataclass(frozen=True, slots=True)
+class Paired:
+    """The rows of matched pools, worker counts decided for them, and what misses the targets."""
+
+    rows: "pl.DataFrame"
+    decided: int
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """All rows of one backend under one pair of targets; ``tally`` counts the misses of disaggregated serving."""
 
@@ -87,6 +96,7 @@ class Search:
     sweep: Sweep
     tallies: dict[str, Tally]  # what was counted when everything was priced, by serving mode
     pools: Pools | None = None
+    paired: "Paired | None" = None  # under the search's own targets
     known: list[np.ndarray] = field(default_factory=list)  # fronts of the first segments within ``known_ms``
     known_ms: float = 0.0
     reach_ms: float = 0.0  # TPOT up to which every batch was priced
@@ -153,7 +163,8 @@ def run_search(search: Search, teller: Teller, stop: Stop, meanwhile: Callable[[
     (search.pools,) = pools
     search.tallies["disagg"].add(search.pools.tally)
     if teller.listened:
-        teller.pools(pool_rows(search, problem, Tally())[0])
+        search.paired = pair_rows(search, problem)
+        teller.pools(search.paired.rows)
     teller.progress(stages_of(search.label)[1], (1, 1), search.pools.tally)
     teller.end_stage(search.tallies["disagg"])
     return ""
@@ -197,10 +208,11 @@ def price_pools(search: Search, problem: Problem) -> Pools:
 
 def rows_of(search: Search, problem: Problem) -> Rows:
     """The rows of a backend under the targets of ``problem``, from what was priced before."""
-    tally = Tally()
+    paired = search.paired if problem == search.problem else None
+    if paired is None:
+        paired = pair_rows(search, problem)
     agg = name_variant(search, agg_rows(search, problem))
-    disagg, matched = pool_rows(search, problem, tally)
-    return Rows(agg, name_variant(search, disagg), matched, tally)
+    return Rows(agg, name_variant(search, paired.rows), paired.decided, paired.tally)
 
 
 def extend(search: Search, problem: Problem) -> None:
@@ -218,9 +230,8 @@ def extend(search: Search, problem: Problem) -> None:
         if pools is not None and search.pools is not None:
             more += pools.decode.index.size - search.pools.decode.index.size
         search.sweep.keep(plan, swept)
-        if len(search.known) + len(swept.fronts) == len(search.sweep.segments):
-            search.known = [*search.known, *swept.fronts]
-        search.pools, search.reach_ms = pools, FRONT_REACH * problem.tpot_ms
+        search.known = [*search.known, *swept.fronts]
+        search.pools, search.paired, search.reach_ms = pools, None, FRONT_REACH * problem.tpot_ms
         search.extended += more
 
 
@@ -263,13 +274,13 @@ def beside(problem: Problem, fronts: list[LayoutFront], encoder: Encoder | None)
     return (front for front in fronts if id(front.worker) in placed)
 
 
-def pool_rows(search: Search, problem: Problem, tally: Tally) -> "tuple[pl.DataFrame, int]":
-    """(matched rows, worker counts decided) of disaggregated serving; ``tally`` counts what misses the targets."""
+def pair_rows(search: Search, problem: Problem) -> Paired:
+    """What disaggregated serving comes to under the targets of ``problem``."""
     import polars as pl
 
     if search.pools is None:
-        return pl.DataFrame(), 0
-    pools, decided = search.pools, 0
+        return Paired(pl.DataFrame(), 0, Tally())
+    pools, decided, tally = search.pools, 0, Tally()
     tally.counts[Reason.TPOT] += int((pools.decode.latency_ms > problem.tpot_ms).sum())
 
     def pair(encoder: Encoder | None) -> "tuple[pl.DataFrame, float]":
@@ -285,7 +296,8 @@ def pool_rows(search: Search, problem: Problem, tally: Tally) -> "tuple[pl.DataF
             frames.append(frame)
         return stack(frames), most_served(problem.replica_limit, fastest, pools.decode)
 
-    return best_of_decode_rows(problem, try_kinds(problem, in_time(problem, search.encoders), pair)), decided
+    rows = best_of_decode_rows(problem, try_kinds(problem, in_time(problem, search.encoders), pair))
+    return Paired(rows, decided, tally)
 
 
 def pair_pools(
