@@ -76,18 +76,22 @@ class Ranking:
         if not self.stopped_by:
             for search in self._searches:
                 extend(search, at_targets(search.problem, problem))
-        ended = (self.stopped_by, *self.unfinished) if self.stopped_by else ()
-        return replace(rank_searches(problem, self._searches, started, self._missing, ended), reranked=True)
+        told = (self._missing, self.stopped_by, self.unfinished)
+        return replace(rank_searches(problem, self._searches, started, *told), reranked=True)
 
 
 def rank_searches(
-    problem: Problem, searches: Sequence[Search], started: float, missing: tuple[str, ...], ended: tuple[str, ...]
+    problem: Problem,
+    searches: Sequence[Search],
+    started: float,
+    missing: tuple[str, ...] = (),
+    stopped: str = "",
+    unfinished: tuple[str, ...] = (),
 ) -> Ranking:
     """The ranking of what was searched, under the targets of ``problem``; ``started`` is when the clock was.
 
-    ``ended``: what ended the search early and the stages that it left unfinished; empty for a whole search.
+    ``stopped`` by what and with which stages ``unfinished``; both empty for a whole search.
     """
-    stopped = ended[0] if ended else ""
     found = [rows_of(search, at_targets(search.problem, problem)) for search in searches]
     frames = {mode: stack([getattr(rows, mode) for rows in found]) for mode in MODES}
     workers = {
@@ -104,7 +108,7 @@ def rank_searches(
         raise no_feasible(problem, searches, rejected, stopped)
     notes = [note for search in searches for note in search.notes]
     if stopped:
-        left = f"; not finished: {', '.join(ended[1:])}" if ended[1:] else ""
+        left = f"; not finished: {', '.join(unfinished)}" if unfinished else ""
         notes.insert(0, f"{STOPPED[stopped]}: {PARTIAL}{left}")
     return Ranking(
         problem=problem,
@@ -118,7 +122,7 @@ def rank_searches(
         rejected=rejected,
         notes=(*dict.fromkeys(notes), *missing),
         stopped_by=stopped,
-        unfinished=tuple(ended[1:]),
+        unfinished=unfinished,
         _searches=tuple(searches),
         _missing=missing,
     )

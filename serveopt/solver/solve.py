@@ -48,9 +48,9 @@ def solve(problem: Problem, on_event: OnEvent = ignore, stop: Stop | None = None
         raise next(iter(errors.values()))
     if not searches:
         raise MissingTable("any backend", message="; ".join(missing))
-    ended = (stopped, *unfinished(opened, searches)) if stopped else ()
+    left = unfinished(opened, searches) if stopped else ()
     try:
-        ranking = rank_searches(problem, searches, started, missing, ended)
+        ranking = rank_searches(problem, searches, started, missing, stopped, left)
     except NoFeasible:
         if stopped == "interrupt":
             raise KeyboardInterrupt from None
@@ -59,7 +59,7 @@ def solve(problem: Problem, on_event: OnEvent = ignore, stop: Stop | None = None
     return ranking
 
 
-def unfinished(opened: list[Opened], searches: list[Search]) -> list[str]:
+def unfinished(opened: list[Opened], searches: list[Search]) -> tuple[str, ...]:
     """The stages that an early end left out or cut short."""
     known = {search.label: search for search in searches}
     left = []
@@ -70,7 +70,7 @@ def unfinished(opened: list[Opened], searches: list[Search]) -> list[str]:
             left.append(aggregated)
         if one.problem.serving_mode != "agg" and (search is None or (search.decode_engine and search.pools is None)):
             left.append(disaggregated)
-    return left
+    return tuple(left)
 
 
 def search_all(
@@ -117,7 +117,7 @@ def plan_or_error(one: Opened) -> Search | ServeoptError:
 
 def cache_note() -> tuple[str, ...]:
     """A note where every process has to compile its kernels."""
-    if not must_compile() or cache_directory() is not None:
+    if cache_directory() is not None or not must_compile():
         return ()
     return ("kernels are compiled in every run: no directory for them can be written; set XDG_CACHE_HOME to one",)
 
