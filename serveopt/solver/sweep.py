@@ -113,7 +113,7 @@ def dominating(workers: list[Worker], index: int) -> Worker | None:
     shallower = [
         (worker.layout.pp, position)
         for position, worker in enumerate(workers)
-        if worker.layout._replace(pp=own.pp) == own and own.pp % worker.layout.pp == 0 and worker.layout.pp < own.pp
+        if worker.layout.pp < own.pp and own.pp % worker.layout.pp == 0 and worker.layout._replace(pp=own.pp) == own
     ]
     return workers[max(shallower)[1]] if shallower else None
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from serveopt.kernels import aggregate, attention, curves, fronts, grids, matching, pareto, records, sweeping
-from serveopt.kernels.jit import must_compile
+from serveopt.kernels.jit import COMPILED, must_compile
 from serveopt.solver.budgets import make_budgets
 from serveopt.solver.events import Compiling, OnEvent
 
@@ -63,10 +63,10 @@ def kernel_calls() -> list[tuple[str, Callable[[], object]]]:
 
 def compile_kernels(on_event: OnEvent) -> None:
     """Nothing; makes every kernel ready, and tells of it where that means compiling."""
-    calls = kernel_calls()
+    calls, absent = kernel_calls(), must_compile()
     for done, (name, call) in enumerate(calls):
-        if must_compile():
+        if absent or COMPILED:
             on_event(Compiling(name, done, len(calls)))
         call()
-    if must_compile():
+    if absent or COMPILED:
         on_event(Compiling("done", len(calls), len(calls)))
