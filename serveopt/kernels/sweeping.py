@@ -28,14 +28,7 @@ DOWN, UP = 1.0 - 1e-7, 1.0 + 1e-7
 def count_possible(budgets, batch):
     """How many of the leading budgets leave room for a decode beside their prompts."""
     most = 1 if batch == 1 else batch - 1
-    low, high = 0, budgets.prompts.size
-    while low < high:
-        mid = (low + high) // 2
-        if budgets.prompts[mid] <= most:
-            low = mid + 1
-        else:
-            high = mid
-    return low
+    return find_slower(budgets.prompts, budgets.prompts.size, most)
 
 
 @kernel
