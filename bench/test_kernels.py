@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from serveopt.cli.benchmarks import lookups
 from serveopt.kernels import attention, curves, fronts, grids, matching, pareto, records, sweeping
 from serveopt.kernels.jit import kernel
 from serveopt.solver.budgets import make_budgets
@@ -24,7 +25,7 @@ ROUNDS = {1_000: 200, 100_000: 20, 10_000_000: 3}
 ENGINES = ["kernel", "numpy"]
 SECONDS = (1e-13,) * (2 * records.FEATURES)  # per feature; every look-up lies inside the grid
 ROOF = records.Roofline(records.GENERATION, 1.0, 0.0, 0.0, 0.0, 0.0, 0, SECONDS, SECONDS)
-HEADS, BATCHES, LENGTHS = (2.0 ** np.arange(0, stop) for stop in (8, 11, 18))
+HEADS, BATCHES, LENGTHS = lookups.OUTER, lookups.MIDDLE, lookups.LAST
 
 
 class Job(NamedTuple):
@@ -39,18 +40,6 @@ def measure(benchmark: Any, job: Job, engine: str, size: int) -> None:
     np.testing.assert_allclose(job.kernel(), job.numpy(), rtol=1e-9)
     benchmark.group = f"{benchmark.name.split('[')[0].removeprefix('test_')} {size:.0e}"
     benchmark.pedantic(getattr(job, engine), rounds=ROUNDS[size], iterations=10 if size == SIZES[0] else 1)
-
-
-def make_grid() -> records.Grid:
-    """A full grid of 8 head counts, 11 batches and 18 lengths with smooth latencies."""
-    shape = (HEADS.size, BATCHES.size, LENGTHS.size)
-    heads, batch, length = np.meshgrid(HEADS, BATCHES, LENGTHS, indexing="ij")
-    latency = (3e-3 + 2e-8 * heads**0.9 * batch * length**0.95).ravel()
-    middle, last = np.tile(BATCHES, shape[0]), np.tile(LENGTHS, shape[0] * shape[1])
-    inner = np.arange(shape[0] + 1, dtype=np.int64) * shape[1]
-    leaf = np.arange(shape[0] * shape[1] + 1, dtype=np.int64) * shape[2]
-    logs = (np.log2(keys) for keys in (HEADS, middle, last))
-    return records.Grid(HEADS, inner, middle, leaf, last, latency, np.ones(latency.size), *logs)
 
 
 @kernel
@@ -78,7 +67,7 @@ def look_up_numpy(cube: np.ndarray, points: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("size", LOOKUPS)
 def test_grid_lookups(benchmark: Any, size: int, engine: str) -> None:
-    grid, rng, out = make_grid(), np.random.default_rng(1), np.zeros(size)
+    grid, rng, out = lookups.measured_grid(), np.random.default_rng(1), np.zeros(size)
     cube = grid.latency_ms.reshape(HEADS.size, BATCHES.size, LENGTHS.size)
     points = np.stack([2.0 ** rng.uniform(0, np.log2(keys[-1]), size) for keys in (HEADS, BATCHES, LENGTHS)], axis=1)
 
@@ -101,7 +90,7 @@ def decode_attention_numpy(plane: np.ndarray, lengths: np.ndarray, batches: np.n
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("size", LOOKUPS)
 def test_decode_attention_fill(benchmark: Any, size: int, engine: str) -> None:
-    grid, lengths = make_grid(), np.arange(4001, 5001, 32)
+    grid, lengths = lookups.measured_grid(), np.arange(4001, 5001, 32)
     batches = np.linspace(1.0, 1024.0, max(1, size // (5 * lengths.size)))
     repeats, out = np.ones(lengths.size, np.int64), np.zeros(batches.size)
     plane = grid.latency_ms.reshape(HEADS.size, BATCHES.size, LENGTHS.size)[4]

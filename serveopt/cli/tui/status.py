@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from serveopt.cli.flags import flag_name
 from serveopt.cli.headings import REASON_WORDS
+from serveopt.cli.live_frame import COMPILING
 from serveopt.cli.ranking_view import MODE_NAMES, gain_over_other
 from serveopt.cli.tui.fields import LABELS
 from serveopt.errors import NoFeasible, ServeoptError
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from serveopt.solver.ranking import Ranking
 
 BAR = 20
-COMPILING = "compiling kernels once for this machine"
 NOTHING = "there is no ranking to write yet"
 FORMER = "shown is the answer to the question before"
 CANCELLED = "cancelled; Enter in a field asks again"
